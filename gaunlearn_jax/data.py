@@ -1,0 +1,219 @@
+"""Points in exact reduced coordinates: any dimension at the price of none.
+
+Only inner products matter, so a data set of m points is stored in the span of its points: p = m coordinates
+for a Gaussian draw in any dimension (Bartlett), p = min(m, d) for given points
+(docs/theory, Exact isometric reduction).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gaunlearn_jax import models, numerics
+from gaunlearn_jax._types import Code, Labels, Mask, Params, Points, Scalar, Status
+
+MAX_DIM = 1e15
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Points [m, p] in reduced coordinates and labels [m] (+-1).
+
+    `dim` is the dimension d they live in, `mean_norm` is ||mu|| of a mixture (its first coordinate lies along
+    mu; 0 otherwise), `basis` [p, d] holds the orthonormal rows that lift given points back (None for draws).
+    """
+
+    points: Points
+    labels: Labels
+    dim: Scalar
+    mean_norm: Scalar
+    status: Code
+    basis: Float[Array, "p d"] | None = None
+
+    @property
+    def num_points(self) -> int:
+        return int(self.points.shape[0])
+
+    def reduce(self, weights: Any) -> tuple[Params, Float[Array, ""]]:
+        """Weights [n, d] in R^d to (params [n, p], norm of the part orthogonal to every point).
+
+        ||W||^2 = ||params||^2 + orthogonal_norm^2; both parts must travel together. ValueError for drawn data
+        or a wrong width.
+        """
+        basis = self._require_basis("reduce")
+        numerics.require_x64()
+        w = _real_array("weights", weights, 2) if not numerics.is_traced(weights) else weights
+        if w.shape[1] != basis.shape[1]:
+            raise ValueError(f"weights has shape {tuple(w.shape)}, expected [n, {basis.shape[1]}] to match the points")
+        w = jnp.asarray(w, jnp.float64)
+        inside = numerics.matmul(w, basis.T)
+        return inside, numerics.norm(w - numerics.matmul(inside, basis))
+
+    def lift(self, params: Params) -> Float[Array, "n d"]:
+        """Params [n, p] back to R^d (the in-span part of the weights). ValueError for drawn data."""
+        return numerics.matmul(jnp.asarray(params), self._require_basis("lift"))
+
+    def _require_basis(self, verb: str) -> Array:
+        if self.basis is None:
+            raise ValueError(
+                f"cannot {verb}: drawn data exist only in reduced coordinates; use from_points for points in R^d"
+            )
+        return self.basis
+
+
+def gaussian(key: Array, num_points: int, dim: Scalar, labels: Any = None) -> Dataset:
+    """x_i ~ N(0, I_d / d), i < m, exactly in distribution for any real d with m <= d <= 1e15.
+
+    Bartlett: X = L / sqrt(d), L lower triangular, N(0, 1) below and sqrt(chi^2_{d-i}) on the diagonal. `dim` may
+    be traced. Labels alternate unless given. ValueError if d < m (when concrete; a bad status otherwise).
+    Source: docs/theory, Exact isometric reduction; Bartlett 1933.
+    """
+    m, y = _check_draw(num_points, dim, labels, extra=0)
+    d = jnp.asarray(dim, jnp.float64)
+    points = _bartlett(key, m, d) / jnp.sqrt(d)
+    return Dataset(points, y, d, jnp.zeros(()), _draw_status(points, d, m))
+
+
+def mixture(key: Array, num_points: int, dim: Scalar, signal: Scalar, labels: Any = None) -> Dataset:
+    """x_i = y_i mu + xi_i with xi_i ~ N(0, I_d / d) and ||mu|| = d^(-1/4 + signal), exactly in distribution.
+
+    p = m + 1 coordinates, the first along mu. `dim` (m + 1 <= d <= 1e15) and `signal` may be traced.
+    Source: docs/theory, Exact isometric reduction.
+    """
+    m, y = _check_draw(num_points, dim, labels, extra=1)
+    if not numerics.is_traced(signal) and not np.all(np.isfinite(np.asarray(signal, float))):
+        raise ValueError(f"signal is {signal}, expected a finite number (0 < signal < 1/4 in the theory)")
+    d = jnp.asarray(dim, jnp.float64)
+    mean_norm = d ** (-0.25 + jnp.asarray(signal, jnp.float64))
+    key_along, key_rest = jax.random.split(key)
+    along = y * mean_norm + jax.random.normal(key_along, (m,), jnp.float64) / jnp.sqrt(d)
+    rest = _bartlett(key_rest, m, d - 1) / jnp.sqrt(d)
+    points = jnp.concatenate([along[:, None], rest], axis=1)
+    return Dataset(points, y, d, mean_norm, _draw_status(points, d, m + 1))
+
+
+def from_points(points: Any, labels: Any) -> Dataset:
+    """Given points [m, d] and labels [m] (+-1) in p = min(m, d) coordinates: X = L B with orthonormal rows B.
+
+    Any rank is accepted, and dependent or duplicate points. ValueError names the first offending entry.
+    """
+    numerics.require_x64()
+    if not numerics.is_traced(points, labels):
+        points = _real_array("points", points, 2)
+        if points.shape[0] < 2 or points.shape[1] < 1:
+            raise ValueError(f"points has shape {points.shape}, expected at least 2 points with at least 1 coordinate")
+        zero = np.flatnonzero(~np.any(points != 0, axis=1))
+        if zero.size:
+            raise ValueError(f"points[{zero[0]}] is the zero vector, which has no direction; drop it")
+        labels = check_labels(labels, points.shape[0])
+    x = jnp.asarray(points, jnp.float64)
+    # a power of two, so that nothing overflows in the factorisation and nothing is rounded
+    top = jnp.max(jnp.abs(x))
+    unit = jnp.exp2(jnp.floor(jnp.log2(jnp.where(top > 0, top, 1.0))))
+    q, r = jnp.linalg.qr((x / unit).T)
+    lower = r.T * unit
+    status = jnp.where(jnp.all(jnp.isfinite(lower)), Status.OK, Status.BAD_INPUT)
+    d = jnp.asarray(float(x.shape[1]))
+    return Dataset(lower, jnp.asarray(labels, jnp.float64), d, jnp.zeros(()), status, basis=q.T)
+
+
+def forget_mask(data: Dataset, indices: Any) -> Mask:
+    """Bool mask [m] of the forget set. ValueError if an index is out of range, repeated or not an integer,
+    or if nothing would be retained. An empty set is allowed: the ascent step is then the identity."""
+    m = data.num_points
+    given = np.asarray(indices)
+    if given.size and (given.dtype.kind not in "iu" or given.ndim != 1):
+        raise ValueError(
+            f"forget indices have dtype {given.dtype} and shape {given.shape}, expected a flat list of integers"
+        )
+    for i in given.tolist():
+        if not 0 <= i < m:
+            raise ValueError(f"forget index {i} is out of range, expected 0 <= index < {m} (no negative indices)")
+    if len(set(given.tolist())) != given.size:
+        raise ValueError(f"forget indices {given.tolist()} repeat an index; name each point once")
+    if given.size >= m:
+        raise ValueError(f"forgetting all {m} points leaves nothing to train on; retain at least one")
+    mask = np.zeros(m, bool)
+    mask[given.astype(int)] = True
+    return jnp.asarray(mask)
+
+
+def assumptions(data: Dataset, net: models.Network) -> tuple[Array, Array, Array]:
+    """(psi, phi, eps_d) that this data set satisfies, measured from its Gram matrix.
+
+    psi = max_i | ||x_i||^2 - 1 |, phi = max_{i != j} |<x_i, x_j>|, and the least eps_d with phi <= eps_d / (4 m n)
+    (linear: n = 1). Source: docs/theory, Setting.
+    """
+    k = numerics.gram(data.points)
+    m = data.num_points
+    psi = jnp.max(jnp.abs(jnp.diagonal(k) - 1.0))
+    phi = jnp.max(jnp.where(jnp.eye(m, dtype=bool), 0.0, jnp.abs(k)))
+    return psi, phi, 4.0 * m * net.num_neurons * phi
+
+
+def check_labels(labels: Any, m: int) -> np.ndarray:
+    """Labels as float64 [m]; ValueError unless every one is +1 or -1 and both classes occur."""
+    y = _real_array("labels", labels, 1)
+    if y.shape != (m,):
+        raise ValueError(f"labels has shape {y.shape}, expected ({m},): one label per point")
+    bad = np.flatnonzero(np.abs(y) != 1)
+    if bad.size:
+        raise ValueError(f"labels[{bad[0]}] is {y[bad[0]]:g}, expected +1 or -1; map the classes to these two")
+    if np.all(y == y[0]):
+        raise ValueError(f"all {m} labels are {y[0]:+g}, expected both classes; the margin problem needs two")
+    return y
+
+
+def _check_draw(num_points: int, dim: Scalar, labels: Any, extra: int) -> tuple[int, Array]:
+    numerics.require_x64()
+    if isinstance(num_points, bool) or int(num_points) != num_points or num_points < 2:
+        raise ValueError(f"num_points is {num_points}, expected an integer of at least 2")
+    m = int(num_points)
+    if not numerics.is_traced(dim):
+        d = np.asarray(dim, float)
+        if d.ndim or not np.isfinite(d) or not m + extra <= d <= MAX_DIM:
+            raise ValueError(f"dim is {dim}, expected one number with {m + extra} <= dim <= {MAX_DIM:g}")
+    if labels is None:
+        return m, jnp.where(jnp.arange(m) % 2 == 0, 1.0, -1.0)
+    if numerics.is_traced(labels):
+        return m, jnp.asarray(labels, jnp.float64)
+    return m, jnp.asarray(check_labels(labels, m))
+
+
+def _bartlett(key: Array, m: int, dim: Array) -> Float[Array, "m m"]:
+    key_normal, key_chi = jax.random.split(key)
+    freedom = dim - jnp.arange(m)
+    diagonal = jnp.sqrt(2.0 * jax.random.gamma(key_chi, jnp.maximum(freedom, 0.5) / 2.0, dtype=jnp.float64))
+    below = jnp.tril(jax.random.normal(key_normal, (m, m), jnp.float64), -1)
+    return below + jnp.diag(diagonal)
+
+
+def _draw_status(points: Points, dim: Array, least: int) -> Code:
+    good = (dim >= least) & (dim <= MAX_DIM) & jnp.all(jnp.isfinite(points))
+    return jnp.where(good, Status.OK, Status.BAD_INPUT)
+
+
+def _real_array(name: str, value: Any, ndim: int) -> np.ndarray:
+    """A finite float64 array of the given rank, or a ValueError that says what was given."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array, expected plain numbers; fill or drop the masked entries")
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is ragged, expected a rectangular array of numbers ({error})") from None
+    if raw.dtype.kind not in "fiu" or raw.dtype.itemsize > 8:
+        raise ValueError(f"{name} has dtype {raw.dtype}, expected real numbers of at most 64 bits (float64)")
+    if raw.ndim != ndim:
+        raise ValueError(f"{name} has shape {raw.shape}, expected {ndim} dimension{'s' * (ndim > 1)}")
+    out = raw.astype(np.float64)
+    if not np.all(np.isfinite(out)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
+        raise ValueError(f"{name}{list(where)} is {out[where]}, expected finite numbers; clean the data first")
+    return out

@@ -1,0 +1,133 @@
+"""Networks with one trained layer: N(theta, x) = sum_j u_j sigma(<w_j, x>), u fixed.
+
+sigma(z) = max(z, slope * z). Slope 0 is ReLU, slope 1 with one neuron is the linear model, slopes in between
+are leaky ReLU: one code path serves all (docs/theory, Models). All are 1-homogeneous in theta = (w_1..w_n).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gaunlearn_jax import numerics
+from gaunlearn_jax._types import Labels, Params, PerPair, PerPoint, Points
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The fixed part of a model: second layer u [n] and the slope of sigma below zero (static).
+
+    Make one with `Linear`, `TwoLayerReLU` or `TwoLayerLeakyReLU`; the trained part is params W [n, p].
+    """
+
+    output_weights: Float[Array, "n"]
+    negative_slope: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    @property
+    def num_neurons(self) -> int:
+        return int(self.output_weights.shape[0])
+
+    @property
+    def kind(self) -> str:
+        """"linear", "relu" or "leaky_relu"."""
+        if self.negative_slope == 1.0:
+            return "linear"
+        return "relu" if self.negative_slope == 0.0 else "leaky_relu"
+
+
+def Linear() -> Network:  # noqa: N802 - reads as the model it names
+    """N(w, x) = <w, x>: one neuron, u = 1, slope 1."""
+    numerics.require_x64()
+    return Network(jnp.ones(1), 1.0)
+
+
+def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network:  # noqa: N802
+    """Two-layer ReLU network; u_j = +-1/sqrt(n) with alternating signs unless output_weights [n] is given.
+
+    Raises ValueError if n < 2, if some u_j is zero or not finite, if sum u_j^2 > 1, or if all u_j have one
+    sign (such a network cannot fit both classes).
+    """
+    return TwoLayerLeakyReLU(num_neurons, output_weights, negative_slope=0.0)
+
+
+def TwoLayerLeakyReLU(  # noqa: N802
+    num_neurons: int = 40, output_weights: Any = None, negative_slope: float = 0.1
+) -> Network:
+    """Two-layer network with sigma(z) = max(z, slope z), 0 <= slope < 1; checks as for `TwoLayerReLU`."""
+    numerics.require_x64()
+    if not 0.0 <= negative_slope < 1.0:
+        raise ValueError(f"negative_slope is {negative_slope}, expected 0 <= slope < 1; use Linear() for slope 1")
+    if output_weights is None:
+        if isinstance(num_neurons, bool) or int(num_neurons) != num_neurons or num_neurons < 2:
+            raise ValueError(
+                f"num_neurons is {num_neurons}, expected an integer of at least 2 (one neuron of each sign)"
+            )
+        n = int(num_neurons)
+        u = jnp.where(jnp.arange(n) % 2 == 0, 1.0, -1.0) / jnp.sqrt(float(n))
+        return Network(u, float(negative_slope))
+    if not numerics.is_traced(output_weights):
+        _check_output_weights(np.asarray(output_weights), negative_slope)
+    return Network(jnp.asarray(output_weights, jnp.float64), float(negative_slope))
+
+
+def _check_output_weights(u: np.ndarray, slope: float) -> None:
+    if u.ndim != 1 or u.size < 1 or u.dtype.kind not in "fiu":
+        raise ValueError(
+            f"output_weights has shape {u.shape} and dtype {u.dtype}, expected real numbers of shape [n], n >= 1"
+        )
+    if not np.all(np.isfinite(u)) or np.any(u == 0):
+        bad = int(np.argmax(~np.isfinite(u) | (u == 0)))
+        raise ValueError(f"output_weights[{bad}] is {u[bad]}; every u_j must be finite and nonzero, drop the neuron")
+    if np.sum(u.astype(float) ** 2) > 1 + 1e-9:
+        raise ValueError(f"sum of output_weights^2 is {np.sum(u**2):.6g}, expected at most 1; divide u by its norm")
+    if slope == 0.0 and (np.all(u > 0) or np.all(u < 0)):
+        raise ValueError("all output_weights have one sign: such a ReLU network cannot fit both classes; mix the signs")
+
+
+def check_shapes(net: Network, points: Points, **arrays: Any) -> None:
+    """Raise ValueError unless each named array has the shape its name promises for this net and data."""
+    m, p, n = points.shape[0], points.shape[1], net.num_neurons
+    expected = {
+        "params": (n, p),
+        "preactivations": (n, m),
+        "selection": (n, m),
+        "multipliers": (m,),
+        "retained": (m,),
+        "forget": (m,),
+    }
+    for name, value in arrays.items():
+        if value is not None and tuple(jnp.shape(value)) != expected[name]:
+            raise ValueError(f"{name} has shape {tuple(jnp.shape(value))}, expected {expected[name]}")
+
+
+def preactivations(points: Points, params: Params) -> PerPair:
+    """z_ji = <w_j, x_i>, shape [n, m]."""
+    return numerics.matmul(params, points.T)
+
+
+def margins(net: Network, labels: Labels, z: PerPair) -> PerPoint:
+    """q_i = y_i sum_j u_j sigma(z_ji), shape [m]; decided by the pre-activations alone."""
+    activated = jnp.maximum(z, net.negative_slope * z)
+    return labels * numerics.matmul(net.output_weights, activated)
+
+
+def activation_slopes(net: Network, z: PerPair, at_kink: PerPair | float = 0.0) -> PerPair:
+    """Clarke selection s_ji: 1 where z > 0, the negative slope where z < 0, `at_kink` where z = 0."""
+    s = jnp.where(z > 0, 1.0, jnp.where(z < 0, net.negative_slope, at_kink))
+    return jnp.maximum(s, net.negative_slope)
+
+
+def coefficients(net: Network, labels: Labels, multipliers: PerPoint, selection: PerPair) -> PerPair:
+    """Q_ji = u_j y_i lambda_i s_ji, so that sum_i lambda_i y_i g_i = Q X, shape [n, m]."""
+    return net.output_weights[:, None] * (labels * multipliers) * selection
+
+
+def same_sign(net: Network, labels: Labels) -> Array:
+    """Mask [n, m] of the pairs with u_j y_i > 0, where an active neuron raises the margin."""
+    return net.output_weights[:, None] * labels > 0

@@ -1,0 +1,134 @@
+"""Full-precision products, norms that do not overflow, 1 - cos without cancellation, projections, sweeps.
+
+Everything the verdicts rest on passes through here, in float64 (docs/theory, Numerics).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+EPS = float(jnp.finfo(jnp.float64).eps)
+#: theta and lambda are scaled up by this factor so that computed margins are >= 1 within rounding.
+OUTWARD = 1.0 + 2.0**-46
+
+
+def require_x64() -> None:
+    """Raise unless 64-bit arrays are enabled: verdicts in float32 would be rounding noise."""
+    if not jax.config.jax_enable_x64:
+        raise RuntimeError(
+            "gaunlearn_jax computes in float64 but 64-bit arrays are disabled; call "
+            'jax.config.update("jax_enable_x64", True) before creating arrays (or set JAX_ENABLE_X64=1).'
+        )
+
+
+def matmul(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """a @ b at the highest precision (accelerators default to TF32 or bfloat16 otherwise)."""
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
+def norm(x: Float[Array, "..."], *more: Float[Array, "..."] | float) -> Float[Array, ""]:
+    """Euclidean norm of all entries of all arguments together, scaled so that nothing overflows."""
+    flat = jnp.concatenate([jnp.ravel(jnp.asarray(v, jnp.float64)) for v in (x, *more)])
+    top = jnp.max(jnp.abs(flat), initial=0.0)
+    safe = jnp.where(top > 0, top, 1.0)
+    return safe * jnp.sqrt(jnp.sum((flat / safe) ** 2))
+
+
+def one_minus_cos(
+    a: Float[Array, "n p"], delta: Float[Array, "n p"], a_orthogonal: Float[Array, ""] | float = 0.0
+) -> Float[Array, ""]:
+    """1 - cos of the angle between a and b = a - delta, accurate even at 1e-20.
+
+    With delta_perp the part of delta orthogonal to a: 1 - cos = |delta_perp|^2 / (|b|^2 (1 + cos)).
+    `a_orthogonal` is the norm of a further part of a, orthogonal to delta and shared by b
+    (docs/theory, Numerics). Zero vectors give NaN.
+    """
+    b = a - delta
+    aa, bb = norm(a, a_orthogonal), norm(b, a_orthogonal)
+    ratio = jnp.sum(a * delta) / aa**2
+    perp = norm(delta - ratio * a, ratio * a_orthogonal)
+    cos = (jnp.sum(a * b) + jnp.asarray(a_orthogonal) ** 2) / (aa * bb)
+    acute = (perp / bb) ** 2 / (1 + jnp.maximum(cos, 0.0))
+    return jnp.where(cos >= 0, acute, 1 - cos)
+
+
+def one_minus_cos_of_sine(sine: Float[Array, ""]) -> Float[Array, ""]:
+    """1 - sqrt(1 - sine^2) without cancellation; 2 (nothing is said) where sine >= 1."""
+    inside = jnp.clip(sine, 0.0, 1.0)
+    return jnp.where(sine < 1, inside**2 / (1 + jnp.sqrt(1 - inside**2)), 2.0)
+
+
+def rounding(n_terms: int, *magnitudes: Float[Array, "..."]) -> Float[Array, ""]:
+    """Forward error bound of a norm of sums: gamma_k times the norm of the sums of absolute values.
+
+    Each magnitude is an entrywise upper bound of one part of the computed quantity; k = n_terms + 8
+    counts the roundings of one entry (Higham, Accuracy and Stability, section 3.1).
+    """
+    k = n_terms + 8
+    return (k * EPS / (1 - k * EPS)) * norm(sum(jnp.abs(v) for v in magnitudes))  # type: ignore[arg-type]
+
+
+def gram(points: Float[Array, "m p"]) -> Float[Array, "m m"]:
+    """K = X X^T, exactly symmetric; small off-diagonal entries keep their own relative accuracy."""
+    k = matmul(points, points.T)
+    return 0.5 * (k + k.T)
+
+
+def orthonormal_basis(
+    points: Float[Array, "m p"], mask: Bool[Array, "m"], rank_tol: float = 1e-11
+) -> Float[Array, "m p"]:
+    """Orthonormal rows spanning the masked points; zero rows for the others and for dependent points.
+
+    Gram-Schmidt, done twice for each point; a point whose remainder is below rank_tol of its norm is
+    dependent. The projection onto the span is W -> (W B^T) B.
+    """
+    scale = jnp.sqrt(jnp.sum(points**2, axis=1))
+
+    def add(i: Array, basis: Array) -> Array:
+        v = points[i] / jnp.where(scale[i] > 0, scale[i], 1.0)
+        v = v - matmul(matmul(v, basis.T), basis)
+        v = v - matmul(matmul(v, basis.T), basis)
+        size = jnp.sqrt(jnp.sum(v**2))
+        keep = mask[i] & (size > rank_tol)
+        return basis.at[i].set(jnp.where(keep, v / jnp.where(size > 0, size, 1.0), 0.0))
+
+    return lax.fori_loop(0, points.shape[0], add, jnp.zeros_like(points))
+
+
+def project(params: Float[Array, "n p"], basis: Float[Array, "m p"]) -> Float[Array, "n p"]:
+    """Orthogonal projection of every row onto the span of the basis rows."""
+    return matmul(matmul(params, basis.T), basis)
+
+
+def sweep(matrix: Float[Array, "m m"], pivots: Bool[Array, "m"], rank_tol: float = 2e-14) -> Array:
+    """Sweep a symmetric positive semidefinite matrix on the index set B = pivots, F the rest.
+
+    Returns the symmetric matrix with blocks BB: -inv(K_BB), BF: inv(K_BB) K_BF, FF: K_FF - K_FB inv(K_BB) K_BF.
+    One pass of elementwise updates per pivot, so a batch of small matrices runs at vector speed where one
+    factorisation call per matrix would not. A pivot that has shrunk below rank_tol of its own diagonal
+    depends on those before it: it is left out and its row and column are zero (Beaton 1964; Goodnight 1979).
+    """
+    index = jnp.arange(matrix.shape[-1])
+    floor = rank_tol * jnp.diagonal(matrix)
+
+    def pivot(k: Array, a: Array) -> Array:
+        column = a[:, k]
+        d = column[k]
+        usable = pivots[k] & (d > floor[k])
+        inverse = jnp.where(usable, 1.0 / jnp.where(usable, d, 1.0), 0.0)
+        scaled = column * inverse
+        at_k = index == k
+        swept = a - column[:, None] * scaled
+        swept = jnp.where(at_k[:, None], scaled, jnp.where(at_k[:, None].T, scaled[:, None], swept))
+        swept = jnp.where(at_k[:, None] & at_k, -inverse, swept)
+        return jnp.where(pivots[k], swept, a)
+
+    return lax.fori_loop(0, matrix.shape[-1], pivot, matrix)
+
+
+def is_traced(*arrays: object) -> bool:
+    """Whether any argument is a tracer: values are checked only where they are concrete."""
+    return any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))

@@ -1,0 +1,157 @@
+"""Gradient-flow training on the exponential or logistic loss, in representer form.
+
+Gradients lie in the span of the points, so W = W_0 + C X with coefficients C [n, m] and Z = Z_0 + C K: one small
+product per step and no x in sight. The loss is followed through its logarithm, so its weights never underflow:
+a step of size eta moves theta by eta * sum_i p_i y_i g_i with p = softmax of log(-l'(q_i)), which is gradient flow in
+another time (docs/theory, Margin problem).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from gaunlearn_jax import models, numerics
+from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Status
+from gaunlearn_jax.data import Dataset
+
+LOSSES = ("exponential", "logistic")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network, not rescaled. Histories have one entry per checkpoint, h of them.
+
+    params [n, p], preactivations [n, m], orthogonal_norm = norm of the initial weights outside the span of the
+    points (training never moves it), steps [h], log_loss [h] (log of the mean loss), margin [h] (smallest q_i) and
+    smoothed_margin [h] = -log(sum_i exp(-q_i)) / ||theta||.
+    """
+
+    params: Params
+    preactivations: PerPair
+    orthogonal_norm: Float[Array, ""]
+    margins: PerPoint
+    steps: Float[Array, "h"]
+    log_loss: Float[Array, "h"]
+    margin: Float[Array, "h"]
+    smoothed_margin: Float[Array, "h"]
+    status: Code
+
+
+class _Carry(NamedTuple):
+    coefficients: PerPair
+    preactivations: PerPair
+    opt_state: Any
+
+
+def log_loss_slope(q: PerPoint, loss: str) -> PerPoint:
+    """log(-l'(q)): -q for l = exp(-q), log sigmoid(-q) for l = log(1 + exp(-q))."""
+    return -q if loss == "exponential" else jax.nn.log_sigmoid(-q)
+
+
+def log_loss_value(q: PerPoint, loss: str) -> PerPoint:
+    """log l(q), finite for every finite q."""
+    return -q if loss == "exponential" else jnp.where(q > 35.0, -q, jnp.log(jax.nn.softplus(-q)))
+
+
+def default_schedule(num_steps: int, step_size: float, start: float) -> optax.Schedule:
+    """Step sizes that grow geometrically from `start` to `step_size` over the first fifth, stay, and decay
+    geometrically by 100 over the last fifth (chosen by measurement: docs/design, Training schedule)."""
+    fifth = max(1, num_steps // 5)
+    warm = optax.exponential_decay(start, fifth, step_size / start)
+    cool = optax.exponential_decay(step_size, fifth, 1e-2)
+    return optax.join_schedules([warm, optax.constant_schedule(step_size), cool], [fifth, num_steps - fifth])
+
+
+def train(
+    key: Array,
+    net: models.Network,
+    data: Dataset,
+    *,
+    loss: str = "exponential",
+    init_scale: float = 1e-3,
+    num_steps: int = 1500,
+    step_size: float = 0.5,
+    optimizer: optax.GradientTransformation | None = None,
+    retained: Mask | None = None,
+    checkpoints: int = 30,
+) -> Trained:
+    """Train from w_j(0) ~ N(0, init_scale^2 I_d / d) by normalised full-batch steps.
+
+    `step_size` is in units of margin: a step raises an average margin by about step_size / 2. `optimizer` replaces
+    the default `optax.sgd(default_schedule(...))`; it must be rotation-equivariant (sgd, momentum; not Adam or sign
+    methods), since it acts on coefficients of the points. `retained` [m] trains on a subset. Status NOT_SEPARATED if
+    some retained margin is not positive at the end. ValueError on an unknown loss or a nonpositive option.
+    """
+    numerics.require_x64()
+    _check_options(loss, init_scale, num_steps, step_size, checkpoints)
+    models.check_shapes(net, data.points, retained=retained)
+    m, p, n = data.num_points, data.points.shape[1], net.num_neurons
+    mask = jnp.ones(m, bool) if retained is None else jnp.asarray(retained)
+    key_in, key_out = jax.random.split(key)
+    unit = init_scale / jnp.sqrt(data.dim)
+    initial = unit * jax.random.normal(key_in, (n, p), jnp.float64)
+    outside = jnp.maximum(n * (data.dim - p), 0.0)
+    orthogonal = unit * jnp.sqrt(2.0 * jax.random.gamma(key_out, jnp.maximum(outside, 1e-3) / 2.0))
+    orthogonal = jnp.where(outside > 0, orthogonal, 0.0)
+
+    k = numerics.gram(data.points)
+    scale = jnp.mean(jnp.diagonal(k))  # margins per unit of coefficient, so that step_size is free of units
+    if optimizer is None:
+        peak = step_size * m
+        optimizer = optax.sgd(default_schedule(num_steps, peak, peak * 1e-3))
+    z0 = models.preactivations(data.points, initial)
+
+    def step(_: Array, carry: _Carry) -> _Carry:
+        c, z, opt_state = carry
+        q = models.margins(net, data.labels, z)
+        weights = jax.nn.softmax(jnp.where(mask, log_loss_slope(q, loss), -jnp.inf))
+        ascent = models.coefficients(net, data.labels, weights, models.activation_slopes(net, z)) / scale
+        updates, opt_state = optimizer.update(-ascent, opt_state)
+        c = optax.apply_updates(c, updates)
+        return _Carry(c, z0 + numerics.matmul(c, k), opt_state)
+
+    def checkpoint(carry: _Carry, bounds: tuple[Array, Array]) -> tuple[_Carry, tuple[Array, Array, Array]]:
+        carry = lax.fori_loop(bounds[0], bounds[1], step, carry)
+        q = jnp.where(mask, models.margins(net, data.labels, carry.preactivations), jnp.inf)
+        params = initial + numerics.matmul(carry.coefficients, data.points)
+        log_mean = jax.nn.logsumexp(log_loss_value(q, loss)) - jnp.log(jnp.sum(mask))
+        smoothed = -jax.nn.logsumexp(-q) / numerics.norm(params, orthogonal)
+        return carry, (log_mean, jnp.min(q), smoothed)
+
+    edges = np.unique(np.linspace(0, num_steps, checkpoints + 1).astype(int))
+    carry = _Carry(jnp.zeros((n, m)), z0, optimizer.init(jnp.zeros((n, m))))
+    carry, (log_loss, margin, smoothed) = lax.scan(
+        checkpoint, carry, (jnp.asarray(edges[:-1]), jnp.asarray(edges[1:]))
+    )
+    params = initial + numerics.matmul(carry.coefficients, data.points)
+    status = jnp.where(margin[-1] > 0, Status.OK, Status.NOT_SEPARATED)
+    status = jnp.where(jnp.isfinite(margin[-1]), status, Status.UNCONVERGED)
+    return Trained(
+        params=params,
+        preactivations=carry.preactivations,
+        orthogonal_norm=orthogonal,
+        margins=models.margins(net, data.labels, carry.preactivations),
+        steps=jnp.asarray(edges[1:], jnp.float64),
+        log_loss=log_loss,
+        margin=margin,
+        smoothed_margin=smoothed,
+        status=jnp.maximum(status, data.status),
+    )
+
+
+def _check_options(loss: str, init_scale: float, num_steps: int, step_size: float, checkpoints: int) -> None:
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
+    options = {"init_scale": init_scale, "num_steps": num_steps, "step_size": step_size, "checkpoints": checkpoints}
+    for name, value in options.items():
+        if not numerics.is_traced(value) and not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}, expected a positive number")
