@@ -1,9 +1,12 @@
 """Verify the theory of machine unlearning by gradient ascent, instance by instance."""
 
+from gaunlearn_jax import bounds as bounds
+from gaunlearn_jax import certificates as certificates
 from gaunlearn_jax import data as data
 from gaunlearn_jax import kkt as kkt
 from gaunlearn_jax import models as models
 from gaunlearn_jax import train as train
+from gaunlearn_jax import unlearn as unlearn
 from gaunlearn_jax._types import Reason as Reason
 from gaunlearn_jax._types import Status as Status
 from gaunlearn_jax._types import Verdict as Verdict

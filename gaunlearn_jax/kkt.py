@@ -29,7 +29,7 @@ class KKTPoint:
     """theta with multipliers lambda [m] and a Clarke selection s [n, m], measured.
 
     epsilon = || theta - sum_i lambda_i y_i g_i ||, delta = max_i lambda_i (q_i - 1), margin = min_i q_i over the
-    retained points, error = rounding error of epsilon, scale = what the given theta was divided by, orthogonal_norm =
+    retained points, error and delta_error = rounding errors of epsilon and delta, scale = what the given theta was divided by, orthogonal_norm =
     norm of the weights outside the span of the points (part of epsilon and of ||theta||), moved = distance to the
     given theta that setting kinks to exact zeros cost (after rescaling), repeats = rounds of the pattern loop.
     """
@@ -43,6 +43,7 @@ class KKTPoint:
     delta: Float[Array, ""]
     margin: Float[Array, ""]
     error: Float[Array, ""]
+    delta_error: Float[Array, ""]
     scale: Float[Array, ""]
     moved: Float[Array, ""]
     repeats: Int[Array, ""]
@@ -50,12 +51,13 @@ class KKTPoint:
 
 
 class Measured(NamedTuple):
-    """(epsilon, delta) of a theta with its multipliers and selection, its smallest margin, rounding error of epsilon."""
+    """(epsilon, delta) of a theta with its multipliers and selection, its smallest margin, rounding errors."""
 
     epsilon: Float[Array, ""]
     delta: Float[Array, ""]
     margin: Float[Array, ""]
     error: Float[Array, ""]
+    delta_error: Float[Array, ""]
 
 
 def measure(
@@ -75,11 +77,13 @@ def measure(
     margins = models.margins(net, data.labels, z)
     slack = jnp.max(jnp.where(retained, lam * (margins - 1.0), -jnp.inf))
     error = numerics.rounding(data.num_points, params, numerics.matmul(jnp.abs(q), jnp.abs(data.points)))
+    spread = lam * numerics.matmul(jnp.abs(net.output_weights), jnp.abs(z))
     return Measured(
         epsilon=numerics.norm(residual, orthogonal_norm),
         delta=jnp.maximum(slack, 0.0),
         margin=jnp.min(jnp.where(retained, margins, jnp.inf)),
         error=error,
+        delta_error=2 * (net.num_neurons + 8) * numerics.EPS * jnp.max(spread),
     )
 
 
@@ -194,7 +198,7 @@ def solve_pattern(
         return jnp.any(loop.mismatch) & (loop.repeats < max_repeats) & loop.solution.converged
 
     def repeat(loop: _Loop) -> _Loop:
-        flipped = jnp.where(loop.mismatch, 1.0 + net.negative_slope - loop.slopes, loop.slopes)
+        flipped = jnp.where(loop.mismatch, models.activation_slopes(net, loop.z), loop.slopes)
         return attempt(flipped, loop.repeats + 1)
 
     loop = attempt(slopes, jnp.asarray(0, jnp.int32))
@@ -277,6 +281,7 @@ def _point(
         delta=m.delta,
         margin=m.margin,
         error=m.error,
+        delta_error=m.delta_error,
         scale=scale,
         moved=moved,
         repeats=repeats,

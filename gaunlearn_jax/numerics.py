@@ -37,22 +37,17 @@ def norm(x: Float[Array, "..."], *more: Float[Array, "..."] | float) -> Float[Ar
     return safe * jnp.sqrt(jnp.sum((flat / safe) ** 2))
 
 
-def one_minus_cos(
-    a: Float[Array, "n p"], delta: Float[Array, "n p"], a_orthogonal: Float[Array, ""] | float = 0.0
-) -> Float[Array, ""]:
+def one_minus_cos(a: Float[Array, "..."], delta: Float[Array, "..."]) -> Float[Array, ""]:
     """1 - cos of the angle between a and b = a - delta, accurate even at 1e-20.
 
-    With delta_perp the part of delta orthogonal to a: 1 - cos = |delta_perp|^2 / (|b|^2 (1 + cos)).
-    `a_orthogonal` is the norm of a further part of a, orthogonal to delta and shared by b
+    With delta_perp the part of delta orthogonal to a: 1 - cos = |delta_perp|^2 / (|b|^2 (1 + cos))
     (docs/theory, Numerics). Zero vectors give NaN.
     """
     b = a - delta
-    aa, bb = norm(a, a_orthogonal), norm(b, a_orthogonal)
-    ratio = jnp.sum(a * delta) / aa**2
-    perp = norm(delta - ratio * a, ratio * a_orthogonal)
-    cos = (jnp.sum(a * b) + jnp.asarray(a_orthogonal) ** 2) / (aa * bb)
-    acute = (perp / bb) ** 2 / (1 + jnp.maximum(cos, 0.0))
-    return jnp.where(cos >= 0, acute, 1 - cos)
+    aa, bb = norm(a), norm(b)
+    perp = norm(delta - (jnp.sum(a * delta) / aa**2) * a)
+    cos = jnp.sum(a * b) / (aa * bb)
+    return jnp.where(cos >= 0, (perp / bb) ** 2 / (1 + jnp.maximum(cos, 0.0)), 1 - cos)
 
 
 def one_minus_cos_of_sine(sine: Float[Array, ""]) -> Float[Array, ""]:
@@ -96,6 +91,25 @@ def orthonormal_basis(
         return basis.at[i].set(jnp.where(keep, v / jnp.where(size > 0, size, 1.0), 0.0))
 
     return lax.fori_loop(0, points.shape[0], add, jnp.zeros_like(points))
+
+
+def top_eigenvalue(matrix: Float[Array, "m m"], squarings: int = 30) -> Float[Array, ""]:
+    """An upper bound on the largest eigenvalue of a positive semidefinite matrix, tight to m^(2^-squarings).
+
+    lambda_max <= ||A^q||_F^(1/q) with q = 2^squarings by repeated squaring, normalised at each step. Products only: a
+    batched LAPACK call inside a large compiled program can deadlock the CPU thread pool.
+    """
+
+    def square(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, log_bound = carry
+        a = matmul(a, a)
+        size = jnp.sqrt(jnp.sum(a**2))
+        return a / jnp.where(size > 0, size, 1.0), log_bound + jnp.log(size) * 0.5 ** (i + 1)
+
+    size = jnp.sqrt(jnp.sum(matrix**2))
+    unit = matrix / jnp.where(size > 0, size, 1.0)
+    _, log_bound = lax.fori_loop(0, squarings, square, (unit, jnp.log(size)))
+    return jnp.where(size > 0, jnp.exp(log_bound), 0.0)
 
 
 def project(params: Float[Array, "n p"], basis: Float[Array, "m p"]) -> Float[Array, "n p"]:

@@ -1,0 +1,205 @@
+"""Four explicit certificates of (epsilon, delta, tau)-successful unlearning.
+
+Each is a point theta_tilde with multipliers and a Clarke selection on the retained points T, and each recomputes its
+epsilon and delta from its own theta_tilde and its tau = 1 - cos(theta_hat, theta_tilde) from their difference
+(docs/theory, Four certificates). P is the orthogonal projection onto the span of the retained points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gaunlearn_jax import kkt, models, numerics, unlearn
+from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
+from gaunlearn_jax.data import Dataset
+from gaunlearn_jax.kkt import KKTPoint
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """theta_tilde (params, preactivations, orthogonal_norm), its lambda and s, and what they prove.
+
+    epsilon, delta, margin: measured on the retained points; tau = 1 - cos(theta_hat, theta_tilde); *_error: rounding
+    errors of the three; norm = ||theta_tilde||; kind is static.
+    """
+
+    epsilon: Float[Array, ""]
+    delta: Float[Array, ""]
+    tau: Float[Array, ""]
+    margin: Float[Array, ""]
+    norm: Float[Array, ""]
+    error: Float[Array, ""]
+    delta_error: Float[Array, ""]
+    tau_error: Float[Array, ""]
+    params: Params
+    preactivations: PerPair
+    multipliers: PerPoint
+    selection: PerPair
+    orthogonal_norm: Float[Array, ""]
+    status: Code
+    kind: str = dataclasses.field(metadata={"static": True}, default="")
+
+
+def projection(
+    net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0
+) -> Certificate:
+    """theta_tilde = theta - c (I - P) h with lambda_T and the same s: Theorem P, no assumption on the data.
+
+    What is removed is orthogonal to every retained point, so their pre-activations, kinks and margins stay as they
+    are; the residual is e + P h for c = 1. Source: docs/theory, Theorem P.
+    """
+    forget = unlearn.check_forget(data, forget, scale)
+    h, h_z = unlearn.ascent_direction(net, data, point, forget)
+    basis = numerics.orthonormal_basis(data.points, ~forget)
+    inside = numerics.project(h, basis)
+    outside = h - inside
+    z_outside = jnp.where(forget, h_z - models.preactivations(data.points, inside), 0.0)
+    return _certify(
+        "projection", net, data, point, forget, scale,
+        params=point.params - scale * outside,
+        z=point.preactivations - scale * z_outside,
+        multipliers=point.multipliers,
+        selection=point.selection,
+        orthogonal=point.orthogonal_norm,
+        difference=scale * inside,
+    )  # fmt: skip
+
+
+def span(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
+    """theta_tilde = P theta with lambda_T and the same s: the network projected onto the retained points' span.
+
+    epsilon = ||P (e + h)|| never exceeds the projection certificate's; tau is larger where e leaves the span.
+    Source: docs/theory, Four certificates.
+    """
+    forget = unlearn.check_forget(data, forget, scale)
+    h, _ = unlearn.ascent_direction(net, data, point, forget)
+    inside = numerics.project(point.params, numerics.orthonormal_basis(data.points, ~forget))
+    z_inside = models.preactivations(data.points, inside)
+    return _certify(
+        "span", net, data, point, forget, scale,
+        params=inside,
+        z=jnp.where(forget, z_inside, point.preactivations),
+        multipliers=point.multipliers,
+        selection=point.selection,
+        orthogonal=jnp.zeros(()),
+        difference=inside - (point.params - scale * h),
+    )  # fmt: skip
+
+
+def scaling(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
+    """theta_tilde = theta_hat / (1 - c_bar), c_bar = max(0, 1 - min_T q_i(theta_hat)), so tau = 0.
+
+    Linear models keep lambda_T / (1 - c_bar) (Theorem L). The step moves the kinks of a network off zero, so there
+    lambda and s are measured afresh, and epsilon stays of the order of ||theta_hat||: reported, nothing is claimed.
+    INFEASIBLE where some retained margin is not positive. Source: docs/theory, Theorem L.
+    """
+    after = unlearn.gradient_ascent(net, data, point, forget, scale)
+    q = models.margins(net, data.labels, after.preactivations)
+    smallest = jnp.min(jnp.where(forget, jnp.inf, q))
+    shrink = jnp.where(smallest > 0, jnp.minimum(smallest, 1.0), 1.0) / numerics.OUTWARD
+    params, z = after.params / shrink, after.preactivations / shrink
+    orthogonal = after.orthogonal_norm / shrink
+    if net.kind == "linear":
+        multipliers, selection, status = point.multipliers / shrink, point.selection, point.status
+    else:
+        fit = kkt.fit_multipliers(net, data, params, z, orthogonal_norm=orthogonal, retained=~forget, rescale=False)
+        multipliers, selection = fit.multipliers, fit.selection
+        status = jnp.maximum(point.status, fit.status)
+    return _certify(
+        "scaling", net, data, point, forget, scale,
+        params=params, z=z, multipliers=multipliers, selection=selection, orthogonal=orthogonal,
+        difference=jnp.zeros_like(params),
+        status=jnp.where(smallest > 0, status, Status.INFEASIBLE),
+    )  # fmt: skip
+
+
+def retrain(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
+    """theta_tilde = theta*, an exact KKT point of the retained problem: epsilon = delta = 0 at rounding level.
+
+    Reached from the programme Q_T (same-sign activations of theta) by the pattern loop; for linear models it is the
+    hard-margin solution on T. Source: docs/theory, Closeness to the retrained model.
+    """
+    forget = unlearn.check_forget(data, forget, scale)
+    best = kkt.solve_pattern(net, data, point.selection, ~forget, kkt.MAX_REPEATS)
+    h, _ = unlearn.ascent_direction(net, data, point, forget)
+    return _certify(
+        "retrain", net, data, point, forget, scale,
+        params=best.params, z=best.preactivations, multipliers=best.multipliers, selection=best.selection,
+        orthogonal=jnp.zeros(()),
+        difference=best.params - (point.params - scale * h),
+        status=jnp.maximum(point.status, best.status),
+    )  # fmt: skip
+
+
+ALL = {"scaling": scaling, "projection": projection, "span": span, "retrain": retrain}
+
+
+def refit(net: models.Network, data: Dataset, certificate: Certificate, forget: Mask) -> Certificate:
+    """The same theta_tilde with multipliers and selection measured afresh: epsilon never increases."""
+    forget = unlearn.check_forget(data, forget)
+    fit = kkt.fit_multipliers(
+        net, data, certificate.params, certificate.preactivations,
+        orthogonal_norm=certificate.orthogonal_norm, retained=~forget, rescale=False,
+    )  # fmt: skip
+    return dataclasses.replace(
+        certificate,
+        epsilon=fit.epsilon,
+        delta=fit.delta,
+        error=fit.error,
+        delta_error=fit.delta_error,
+        multipliers=fit.multipliers,
+        selection=fit.selection,
+        status=jnp.maximum(certificate.status, fit.status),
+    )
+
+
+def _certify(
+    kind: str,
+    net: models.Network,
+    data: Dataset,
+    point: KKTPoint,
+    forget: Mask,
+    scale: Scalar,
+    *,
+    params: Params,
+    z: PerPair,
+    multipliers: PerPoint,
+    selection: PerPair,
+    orthogonal: Array,
+    difference: Params,
+    status: Array | None = None,
+) -> Certificate:
+    """Measure theta_tilde; `difference` is the in-span part of theta_tilde - theta_hat (up to a positive factor)."""
+    lam = jnp.where(forget, 0.0, multipliers)
+    got = kkt.measure(net, data, params, z, lam, selection, ~forget, orthogonal)
+    size = numerics.norm(params, orthogonal)
+    # the norm outside the span is either shared by theta_hat (then no part of the difference) or dropped altogether
+    shared = orthogonal > 0
+    whole = jnp.concatenate([params.ravel(), jnp.atleast_1d(orthogonal)])
+    lost = jnp.where(shared, 0.0, point.orthogonal_norm)
+    moved = jnp.concatenate([difference.ravel(), jnp.atleast_1d(lost)])
+    tau = numerics.one_minus_cos(whole, moved)
+    slip = got.error / jnp.where(size > 0, size, 1.0)
+    own = point.status if status is None else status
+    return Certificate(
+        epsilon=got.epsilon,
+        delta=got.delta,
+        tau=tau,
+        margin=got.margin,
+        norm=size,
+        error=got.error,
+        delta_error=got.delta_error,
+        tau_error=2 * jnp.sqrt(2 * tau) * slip + slip**2,
+        params=params,
+        preactivations=z,
+        multipliers=lam,
+        selection=selection,
+        orthogonal_norm=jnp.asarray(orthogonal),
+        status=jnp.maximum(own, unlearn.step_status(point, forget, scale)),
+        kind=kind,
+    )
