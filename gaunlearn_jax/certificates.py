@@ -194,7 +194,7 @@ def _certify(
         norm=size,
         error=got.error,
         delta_error=got.delta_error,
-        tau_error=2 * jnp.sqrt(2 * tau) * slip + slip**2,
+        tau_error=jnp.where(jnp.any(moved != 0), 2 * jnp.sqrt(2 * tau) * slip + slip**2, 0.0),
         params=params,
         preactivations=z,
         multipliers=lam,

@@ -429,14 +429,15 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _rival(folder: Path, what: str, mine: str) -> str | None:
-    """The lock of another live process that overlaps `what`; removes those of dead ones."""
+    """The lock of another live process that overlaps `what`; removes all locks of dead ones."""
+    rival = None
     for name in os.listdir(folder):
-        match = _LOCK.fullmatch(name)
-        if match and name != mine and _overlap(match[1], what):
-            if _alive(match):
-                return name
-            (folder / name).unlink(missing_ok=True)
-    return None
+        if name != mine and (match := _LOCK.fullmatch(name)):
+            if not _alive(match):
+                (folder / name).unlink(missing_ok=True)
+            elif _overlap(match[1], what):
+                rival = name
+    return rival
 
 
 def _acquire(folder: Path, what: str, patience: float) -> Path:

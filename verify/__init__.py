@@ -1,0 +1,1 @@
+"""Suites that verify each claim of the theory, and the command `gaunlearn`."""

@@ -1,0 +1,133 @@
+"""The command `gaunlearn`, the same as `python -m verify`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+QUICK = {"dims": "1e4,1e8,1e13", "seeds": "16"}
+FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "neurons": "32,40", "seeds": "256"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the nearest option in its errors, and no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        known = [o for action in self._actions for o in action.option_strings]
+        for word in message.split():
+            near = difflib.get_close_matches(word.split("=")[0], known, n=1)
+            if word.startswith("--") and near and near[0] != word:
+                message += f"; did you mean {near[0]}?"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _list_of(kind: Callable[[str], Any], name: str) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in text.split(",") if part.strip())
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of {name}") from None
+
+    return parse
+
+
+def parser() -> Parser:
+    top = Parser(prog="gaunlearn", description="Verify the theory of machine unlearning by gradient ascent.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    run = commands.add_parser("run", help="verify claims over a grid (all of them by default)")
+    run.add_argument("claims", nargs="*", metavar="CLAIM", help="see `gaunlearn list`")
+    numbers, whole = _list_of(float, "numbers"), _list_of(int, "whole numbers")
+    run.add_argument("--dims", type=numbers, metavar="D,..", help="dimensions d, up to 1e15")
+    run.add_argument("--points", type=whole, metavar="M,..", help="numbers of training points m")
+    run.add_argument("--neurons", type=whole, metavar="N,..", help="numbers of neurons n (networks)")
+    run.add_argument("--forget", type=whole, metavar="K,..", help="sizes k of the forget set")
+    run.add_argument("--signals", type=numbers, metavar="A,..", help="mixtures: ||mu|| = d^(-1/4 + a)")
+    run.add_argument("--seeds", type=int, metavar="S", help="instances per cell")
+    run.add_argument("--seed-start", type=int, metavar="S", help="first seed")
+    run.add_argument("--loss", choices=("exponential", "logistic"), help="training loss")
+    run.add_argument("--chunk", type=int, metavar="LANES", help="lanes computed at once")
+    run.add_argument("--out", type=Path, metavar="DIR", help="write DIR/summary.json")
+    size = run.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a small grid")
+    size.add_argument("--full", action="store_true", help="a large grid")
+    run.add_argument("--dry-run", action="store_true", help="print lanes, bytes and compilations, compute nothing")
+    run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row and print it whole")
+    figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
+    figures.add_argument("folder", type=Path, metavar="DIR")
+    commands.add_parser("list", help="list the claims with statement and source")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: exit code 0 pass, 1 a violation, 2 usage or tool error, 3 no evidence."""
+    options = parser().parse_args(argv)
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    try:
+        if options.command == "list":
+            return _list()
+        if options.command == "figures":
+            return _figures(options.folder)
+        return _run(options)
+    except ValueError as error:
+        print(f"gaunlearn: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"gaunlearn: {error.strerror or error}: {error.filename}; choose another --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gaunlearn: interrupted, nothing was written", file=sys.stderr)
+        return 130
+
+
+def _list() -> int:
+    from verify import registry, report
+
+    report.print_claims(registry.SUITES)
+    return 0
+
+
+def _figures(folder: Path) -> int:
+    from verify import plots, registry
+
+    for path in plots.figures(folder, registry.SUITES):
+        print(path)
+    return 0
+
+
+def _grid(options: argparse.Namespace) -> Any:
+    from verify.grid import Grid
+
+    fields: dict[str, Any] = {}
+    preset = QUICK if options.quick else FULL if options.full else {}
+    types = {"dims": float, "seeds": int}
+    for name in ("dims", "points", "neurons", "forget", "signals", "seeds", "seed_start", "loss"):
+        given = getattr(options, name)
+        if given is None and name in preset:
+            parse = types.get(name, int)
+            given = parse(preset[name]) if name == "seeds" else tuple(parse(v) for v in preset[name].split(","))
+        if given is not None:
+            fields[name] = given
+    return Grid(**fields)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from verify import registry, report
+
+    report.set_up_jax()
+    suites = registry.select(options.claims)
+    grid = _grid(options)
+    if options.reproduce is not None:
+        return report.reproduce(options.reproduce)
+    if options.dry_run:
+        report.print_plan(suites, grid, options.chunk)
+        return 0
+    folder = None if options.out is None else report.writable_folder(options.out)
+    return report.run_and_report(suites, grid, options.chunk, folder, sys.argv[1:])

@@ -1,0 +1,21 @@
+"""The registered suites, in the order they are listed and run."""
+
+from __future__ import annotations
+
+import difflib
+
+from verify.suite import Suite
+from verify.suites import linear, relu
+
+SUITES: tuple[Suite, ...] = (linear.SUITE, relu.SUITE)
+
+
+def select(names: list[str]) -> tuple[Suite, ...]:
+    """The named suites in registry order (all of them for no names); ValueError with the nearest name otherwise."""
+    known = {suite.name: suite for suite in SUITES}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown claim {name!r}{hint} Known claims: {', '.join(known)}")
+    return tuple(suite for suite in SUITES if not names or suite.name in names)

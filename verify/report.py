@@ -1,0 +1,288 @@
+"""What a run prints and writes: plan, progress, tables, summary.json, and single lanes reproduced."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gaunlearn_jax import sweep
+from gaunlearn_jax._types import Reason, Verdict
+from verify import registry
+from verify.check import Check, ratio
+from verify.grid import Grid
+from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks, save_blocks
+from verify.suite import Suite
+
+console = Console(highlight=False)
+
+
+def set_up_jax() -> None:
+    """64-bit arrays, and compilations kept in the user's cache folder so that the second start is fast."""
+    jax.config.update("jax_enable_x64", True)
+    if jax.config.jax_compilation_cache_dir is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def print_claims(suites: tuple[Suite, ...]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
+    for column in ("claim", "models", "statement", "source"):
+        table.add_column(column, style="bold" if column == "claim" else "", overflow="fold")
+    for suite in suites:
+        table.add_row(suite.name, ", ".join(suite.models), suite.statement, suite.source)
+    console.print(table)
+
+
+def print_plan(suites: tuple[Suite, ...], grid: Grid, chunk: int | None) -> None:
+    """Lanes, bytes and compilations of a run, without computing anything."""
+    total = 0
+    for shape, members in grid.shapes(suites).items():
+        lanes = grid.lanes(shape)
+        total += lanes
+        memory = sweep.chunk_size(lanes, chunk) * grid.bytes_per_lane(shape) / 2**20
+        console.print(
+            f"{shape.model} m={shape.m} n={shape.n} {shape.source}: {lanes} lanes, about {memory:.0f} MiB at once, "
+            f"claims {', '.join(s.name for s in members)}"
+        )
+    console.print(f"{total} lanes, {len(grid.shapes(suites))} compilations; nothing was computed")
+
+
+def writable_folder(path: Path) -> Path:
+    """The results folder, made and tried before any computing; ValueError if it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written ({error.strerror}); choose another folder") from None
+
+
+def run_and_report(
+    suites: tuple[Suite, ...], grid: Grid, chunk: int | None, folder: Path | None, command: list[str]
+) -> int:
+    """Run, print a table per claim and the verdict, write folder/summary.json; returns the exit code."""
+    began = time.perf_counter()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
+    ) as bar:  # fmt: skip
+        tasks: dict[str, tuple[Any, float]] = {}
+        for shape in grid.shapes(suites):
+            label = f"{shape.model} m={shape.m} n={shape.n}" + (" mixture" if shape.source == "mixture" else "")
+            tasks[label] = (bar.add_task(label, total=grid.lanes(shape), rate="compiling"), 0.0)
+
+        def progress(label: str, done: int, total: int) -> None:
+            task, _ = tasks[label]
+            elapsed = max(bar.tasks[task].elapsed or 0.0, 1e-9)
+            bar.update(task, completed=done, rate=f"{done / elapsed:.0f} lanes/s")
+
+        blocks = run_blocks(suites, grid, chunk, progress)
+    all_rows = rows(blocks, suites, grid)
+    code = exit_code(all_rows, suites)
+    for suite in suites:
+        print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
+    elapsed = time.perf_counter() - began
+    print_verdict(all_rows, suites, code, elapsed)
+    if folder is not None:
+        summary = {
+            "verdict": VERDICTS[code],
+            "claims": all_rows,
+            "grid": grid.as_json(),
+            "environment": environment(command, chunk) | {"seconds": elapsed},
+        }
+        save_blocks(folder, blocks)
+        write_json(folder / "summary.json", summary)
+        console.print(f"wrote {folder / 'summary.json'}")
+    return code
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON (infinities become null), through a temporary file and one rename."""
+    text = json.dumps(_finite(value), indent=1, allow_nan=False)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
+    """What the numbers depend on: versions, backend, devices, precision, revision, command line."""
+    packages = {name: metadata.version(name) for name in ("gaunlearn-jax", "jax", "jaxlib", "optax", "numpy")}
+    try:
+        here = Path(__file__).parent
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        revision = found.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        revision = None
+    return {
+        "backend": jax.default_backend(),
+        "devices": [d.device_kind for d in jax.devices()],
+        "dtype": "float64",
+        "matmul_precision": "highest",
+        "python": platform.python_version(),
+        "packages": packages,
+        "revision": revision,
+        "command": command,
+        "chunk": chunk,
+    }
+
+
+def cell_name(row: dict[str, Any]) -> str:
+    """The CELL of --reproduce: model, theta, sizes and dimension of a row."""
+    g = row["grid"]
+    parts = [row["model"], row["theta"], f"m={g['m']}", f"n={g['n']}", f"k={g['k']}", f"d={g['d']:g}"]
+    parts += [f"signal={g['signal']:g}"] if g["signal"] else []
+    parts += [f"loss={g['loss']}"] if g["loss"] != "exponential" else []
+    return "/".join(p for p in parts if p is not None and p != "k=None")
+
+
+def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
+    """One table per claim: a line per theta, certificate and strength, a column per dimension."""
+    console.print(f"\n[bold]{suite.name}[/]: {suite.statement}")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    single = len(suite.models) == 1
+    keys = [c for c in ("model", "theta", "certificate", "strength") if not (single and c == "model")]
+    keys = [c for c in keys if any(row[c] for row in mine)]
+    for column in keys:
+        table.add_column(column, no_wrap=True)
+    for d in grid.dims:
+        table.add_column(f"d = {d:.3g}".replace("e+", "e"), justify="right", no_wrap=True)
+    lines: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
+    for row in mine:
+        lines.setdefault(tuple(row[c] or "" for c in keys), {}).setdefault(row["grid"]["d"], []).append(row)
+    for key in sorted(lines):
+        table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in grid.dims))
+    console.print(table)
+
+
+def cell_text(group: list[dict[str, Any]]) -> str:
+    """"100% 0.82 98%": share of lanes that held, worst ratio over all quantities, discriminating share."""
+    total = sum(row[name] for row in group for name in COUNTS)
+    if not total:
+        return ""
+    count = {name: sum(row[name] for row in group) for name in COUNTS}
+    if count["violated"]:
+        bad = max((row for row in group if row["violated"]), key=lambda row: row["worst_ratio"] or 0.0)
+        return f"[bold red]{count['violated']} VIOLATED[/] seed {bad['worst_seed']}"
+    if count["not_applicable"] == total:
+        why = max((item for row in group for item in row["reasons"].items()), key=lambda item: item[1])[0]
+        return f"[dim]n/a {_short(why)}[/]"
+    out = f"{count['holds'] / total:.0%}"
+    worst = [row["worst_ratio"] for row in group if row["worst_ratio"] is not None]
+    out += f" {max(worst):.2g}" if worst else ""
+    shares = [row["discriminating"] for row in group if row["discriminating"] is not None]
+    out += f" [cyan]{np.mean(shares):.0%}[/]" if shares else ""
+    undecided = count["inconclusive"] + count["unconverged"]
+    return out + (f" [yellow]{undecided}?[/]" if undecided else "")
+
+
+def _short(reason: str) -> str:
+    names = {r.text: r.name.lower().replace("_", " ") for r in Reason}
+    return names.get(reason, reason)
+
+
+def print_verdict(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], code: int, elapsed: float) -> None:
+    """Totals per claim, what kept lanes out, and the verdict in words."""
+    console.print(
+        "cells: share of lanes that held, worst lhs/rhs, [cyan]share of applicable lanes where doing nothing provably "
+        "fails the bound[/] (discriminating); [yellow]undecided lanes?[/]; n/a names the hypothesis that fails"
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("claim", style="bold")
+    for name in COUNTS:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("not applicable because")
+    totals = claim_totals(all_rows)
+    for suite in suites:
+        reasons: dict[str, int] = {}
+        for row in all_rows:
+            if row["claim"] == suite.name:
+                for text, count in row["reasons"].items():
+                    reasons[text] = reasons.get(text, 0) + count
+        counts = totals.get(suite.name, dict.fromkeys(COUNTS, 0))
+        why = "; ".join(f"{count} {_short(text)}" for text, count in sorted(reasons.items(), key=lambda i: -i[1]))
+        table.add_row(suite.name, *(str(counts[name]) for name in COUNTS), why)
+    console.print(table)
+    words = {
+        0: "[bold green]pass[/]: no bound is violated, and every claim was applicable somewhere",
+        1: "[bold red]fail[/]: at least one bound is violated",
+        3: "[bold yellow]empty[/]: no evidence; some claim had no applicable lane, or too many undecided ones",
+    }
+    console.print(f"{words[code]} ({elapsed:.0f} s)")
+    for row in [r for r in all_rows if r["violated"]][:5]:
+        console.print(f"  gaunlearn run --reproduce {row['claim']}:{cell_name(row)}:{row['worst_seed']}")
+
+
+def reproduce(text: str) -> int:
+    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison."""
+    try:
+        claim, cell, seed = text.split(":")
+        suite = registry.select([claim])[0]
+        given = dict(part.split("=") for part in cell.split("/") if "=" in part)
+        words = [part for part in cell.split("/") if "=" not in part]
+        grid = Grid(
+            dims=(float(given["d"]),),
+            points=(int(given["m"]),),
+            neurons=(max(2, int(given["n"])),),
+            forget=(int(given.get("k", 1)),),
+            signals=(float(given.get("signal", 0.05)),),
+            loss=given.get("loss", "exponential"),
+            seeds=1,
+            seed_start=int(seed),
+        )
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"--reproduce {text!r} ({error}); expected CLAIM:CELL:SEED such as relu:relu/limit/m=10/n=40/k=1/d=1e+08:17"
+        ) from None
+    table = Table(box=box.SIMPLE_HEAD, title=text, title_justify="left")
+    for column in ("model", "theta", "comparison", "lhs", "rhs", "ratio", "verdict", "hypotheses"):
+        table.add_column(column)
+    bad = False
+    for block in run_blocks((suite,), grid):
+        if words and block.shape.model != words[0]:
+            continue
+        for name, result in block.results[suite.name].items():
+            if isinstance(result, Check):
+                bad |= _add_lane(table, block.shape.model, suite, name, result, words)
+    console.print(table)
+    return 1 if bad else 0
+
+
+def _add_lane(table: Table, model: str, suite: Suite, name: str, result: Check, words: list[str]) -> bool:
+    bad = False
+    for t, theta in enumerate(("trained", "limit") if suite.evaluate else ("",)):
+        if theta and len(words) > 1 and theta != words[1]:
+            continue
+        at = (0, t, 0) if suite.evaluate else (0,)
+        one = Check(*(np.asarray(v)[at] for v in result))
+        verdict = Verdict(int(one.verdict()))
+        bad |= verdict == Verdict.VIOLATED
+        table.add_row(
+            model, theta, name, f"{one.lhs:.12g}", f"{one.rhs:.12g}", f"{ratio(one.lhs, one.rhs):.6g}", verdict.text,
+            Reason(int(one.reason)).text,
+        )  # fmt: skip
+    return bad
+
+

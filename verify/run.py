@@ -1,0 +1,184 @@
+"""Run suites over a grid: lanes in, tallied rows out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gaunlearn_jax import sweep
+from verify import records
+from verify.check import Check, tally
+from verify.grid import Grid
+from verify.records import THETAS, Shape
+from verify.suite import Results, Suite, lane
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """All lanes of one shape: their seeds, dims and signals, and {claim: {name: result}} with a leading lane axis."""
+
+    shape: Shape
+    seed: np.ndarray
+    d: np.ndarray
+    signal: np.ndarray
+    results: dict[str, Results]
+
+
+def run_blocks(
+    suites: tuple[Suite, ...],
+    grid: Grid,
+    chunk: int | None = None,
+    progress: Progress | None = None,
+    recorder: Callable[[Shape], Callable[..., records.Record]] = records.recorder,
+) -> list[Block]:
+    """Compute every lane of every shape; `recorder` makes the function that draws, trains and solves one instance."""
+    blocks = []
+    for shape, members in grid.shapes(suites).items():
+        lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
+        label = f"{shape.model} m={shape.m} n={shape.n}" + (" mixture" if shape.source == "mixture" else "")
+        report = None if progress is None else lambda done, total, label=label: progress(label, done, total)
+        fn = lane(shape, members, grid.forget, recorder(shape))
+        results = sweep.batched(fn, lanes["key"], lanes["d"], lanes["signal"], chunk=chunk, progress=report)
+        blocks.append(Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results))
+    return blocks
+
+
+def rows(blocks: list[Block], suites: tuple[Suite, ...], grid: Grid) -> list[dict[str, Any]]:
+    """One tallied row per claim, model, theta, certificate, strength, quantity and cell."""
+    out = []
+    for block in blocks:
+        for suite in suites:
+            for name, result in block.results.get(suite.name, {}).items():
+                if isinstance(result, Check):
+                    out += _rows_of(block, suite, grid, name, result)
+            if suite.per_cell is not None and suite.name in block.results:
+                out += _cell_rows(block, suite, grid)
+    return out
+
+
+def _cell_rows(block: Block, suite: Suite, grid: Grid) -> list[dict[str, Any]]:
+    """Rows of statements about a whole cell: made on the host from the plain arrays of its lanes."""
+    out = []
+    for d in grid.dims:
+        for signal in grid.signals_of(block.shape):
+            here = (block.d == d) & (block.signal == signal)
+            arrays = {n: v[here] for n, v in block.results[suite.name].items() if not isinstance(v, Check)}
+            assert suite.per_cell is not None
+            for name, result in suite.per_cell(block.shape, d, signal, arrays).items():
+                assert isinstance(result, Check)
+                row = _row(block, suite, name, None, None, d, signal)
+                seeds = np.full(np.size(result.lhs), grid.seed_start)
+                out.append(row | tally(jax.tree.map(np.atleast_1d, result), seeds))
+    return out
+
+
+def _rows_of(block: Block, suite: Suite, grid: Grid, name: str, result: Check) -> list[dict[str, Any]]:
+    out = []
+    for d in grid.dims:
+        for signal in grid.signals_of(block.shape):
+            here = (block.d == d) & (block.signal == signal)
+            for theta, k, values in _evaluations(suite, grid, result):
+                row = _row(block, suite, name, theta, k, d, signal)
+                out.append(row | tally(jax.tree.map(lambda v, here=here: v[here], values), block.seed[here]))
+    return out
+
+
+def _row(
+    block: Block, suite: Suite, name: str, theta: str | None, k: int | None, d: float, signal: float
+) -> dict[str, Any]:
+    certificate, strength, quantity = name.split("/")
+    shape = block.shape
+    return {
+        "claim": suite.name,
+        "model": shape.model,
+        "theta": theta,
+        "certificate": certificate,
+        "strength": strength,
+        "quantity": quantity,
+        "grid": {"m": shape.m, "n": shape.n, "k": k, "d": d, "signal": signal, "loss": shape.loss},
+    }
+
+
+def _evaluations(suite: Suite, grid: Grid, result: Check) -> list[tuple[str | None, int | None, Check]]:
+    if suite.evaluate is None:
+        return [(None, None, result)]
+    return [
+        (theta, k, jax.tree.map(lambda v, t=t, j=j: v[:, t, j], result))
+        for t, theta in enumerate(THETAS)
+        if theta in suite.thetas
+        for j, k in enumerate(grid.forget)
+    ]
+
+
+def save_blocks(folder: Path, blocks: list[Block]) -> None:
+    """Every lane's results as folder/lanes-<number>.npz: plain float, int and bool arrays, no pickle."""
+    for number, block in enumerate(blocks):
+        arrays: dict[str, np.ndarray] = {"seed": block.seed, "d": block.d, "signal": block.signal}
+        for claim, results in block.results.items():
+            for name, result in results.items():
+                if isinstance(result, Check):
+                    arrays |= {f"{claim}|{name}|{field}": v for field, v in result._asdict().items()}
+                else:
+                    arrays[f"{claim}|{name}"] = np.asarray(result)
+        shape = {f"shape|{k}": np.asarray(v) for k, v in dataclasses.asdict(block.shape).items()}
+        np.savez_compressed(folder / f"lanes-{number}.npz", **arrays, **shape)  # type: ignore[arg-type]
+
+
+def load_blocks(folder: Path) -> list[Block]:
+    """The blocks that `save_blocks` wrote; ValueError if there are none."""
+    blocks = []
+    for path in sorted(folder.glob("lanes-*.npz")):
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        shape = Shape(**{name.split("|")[1]: arrays.pop(name).item() for name in list(arrays) if "shape|" in name})
+        lanes = {name: arrays.pop(name) for name in ("seed", "d", "signal")}
+        results: dict[str, dict[str, Any]] = {}
+        fields: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        for key, value in arrays.items():
+            claim, name, *field = key.split("|")
+            if field:
+                fields.setdefault((claim, name), {})[field[0]] = value
+            else:
+                results.setdefault(claim, {})[name] = value
+        for (claim, name), parts in fields.items():
+            results.setdefault(claim, {})[name] = Check(**parts)
+        blocks.append(Block(shape, results=results, **lanes))
+    if not blocks:
+        raise ValueError(f"{folder} holds no lanes-*.npz; make one with `gaunlearn run --out {folder}`")
+    return blocks
+
+
+COUNTS = ("holds", "violated", "inconclusive", "not_applicable", "unconverged")
+
+
+def claim_totals(all_rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Counts per verdict of each claim over all its rows."""
+    totals: dict[str, dict[str, int]] = {}
+    for row in all_rows:
+        mine = totals.setdefault(row["claim"], dict.fromkeys(COUNTS, 0))
+        for name in COUNTS:
+            mine[name] += row[name]
+    return totals
+
+
+def exit_code(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...]) -> int:
+    """1 a violation; 3 a claim without any applicable lane, or more than 1 % of its lanes undecided; 0 otherwise."""
+    totals = claim_totals(all_rows)
+    if any(t["violated"] for t in totals.values()):
+        return 1
+    for suite in suites:
+        t = totals.get(suite.name, dict.fromkeys(COUNTS, 0))
+        undecided = t["inconclusive"] + t["unconverged"]
+        if t["holds"] == 0 or undecided > 0.01 * sum(t.values()):
+            return 3
+    return 0
+
+
+VERDICTS = {0: "pass", 1: "fail", 3: "empty"}

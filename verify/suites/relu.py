@@ -1,0 +1,30 @@
+"""Two-layer ReLU networks: one ascent step gives an (epsilon, delta)-KKT point up to a cosine gap tau."""
+
+from __future__ import annotations
+
+from gaunlearn_jax import bounds
+from gaunlearn_jax._types import Status
+from verify.suite import Evaluation, Results, Suite
+
+
+def evaluate(e: Evaluation) -> Results:
+    projection, span, scaling = (e.certificates[name] for name in ("projection", "span", "scaling"))
+    record, size = e.record, {"m": e.m, "n": e.net.num_neurons, "k": e.k}
+    measured = (record.psi, record.phi, *bounds.outward(e.point, projection))
+    out: Results = {}
+    for certificate in (projection, span):
+        out |= e.success(certificate, e.instance_bound(certificate), "instance")
+    out |= e.success(projection, bounds.sharp_relu(*measured, **size), "sharp")
+    out |= e.success(projection, bounds.coarse_relu(*measured, **size), "coarse")
+    out["scaling_epsilon_relative"] = scaling.epsilon / scaling.norm
+    out["scaling_solved"] = scaling.status == int(Status.OK)
+    return out
+
+
+SUITE = Suite(
+    name="relu",
+    statement="one ascent step on a trained two-layer ReLU network is (epsilon, delta, tau)-successful unlearning",
+    source="docs/theory, Theorem P and Theorem R (the paper's Theorem 4.1)",
+    evaluate=evaluate,
+    models=("relu",),
+)
