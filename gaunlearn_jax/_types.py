@@ -21,69 +21,97 @@ Scalar = Float[Array, ""] | float
 Code = Int[Array, ""]
 
 
-class _Described(enum.IntEnum):
-    """An integer code with a sentence; members are declared as `NAME = code, text[, remedy]`."""
-
-    text: str
-    remedy: str
-
-    def __new__(cls, code: int, text: str, remedy: str = "") -> _Described:
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.text = text
-        member.remedy = remedy
-        return member
-
-
-class Status(_Described):
+class Status(enum.IntEnum):
     """What became of one lane. The largest code wins when several things went wrong."""
 
-    OK = 0, "solved", ""
-    NOT_SEPARATED = (
-        1,
+    OK = 0
+    NOT_SEPARATED = 1
+    UNCONVERGED = 2
+    INFEASIBLE = 3
+    BAD_INPUT = 4
+
+    @property
+    def text(self) -> str:
+        """What happened, in words."""
+        return _STATUS[self][0]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it ("" for OK)."""
+        return _STATUS[self][1]
+
+
+_STATUS = {
+    Status.OK: ("solved", ""),
+    Status.NOT_SEPARATED: (
         "training ended before every training point was classified correctly",
         "train longer, use a smaller init_scale, or check that the data can be separated",
-    )
-    UNCONVERGED = (
-        2,
+    ),
+    Status.UNCONVERGED: (
         "the solver stopped before its tolerance",
-        "raise max_steps, or check for nearly dependent points",
-    )
-    INFEASIBLE = (
-        3,
+        "check for nearly dependent points; train longer if the activation pattern was still moving",
+    ),
+    Status.INFEASIBLE: (
         "no feasible point: some margin is not positive, so nothing can be rescaled to margin 1",
         "the data are not separable with this network (each class needs an active neuron of its sign)",
-    )
-    BAD_INPUT = (
-        4,
+    ),
+    Status.BAD_INPUT: (
         "an input is NaN, infinite, zero where it must not be, or out of range",
         "check the points, labels, dim, forget mask and scale of this lane",
-    )
+    ),
+}
 
 
-class Verdict(_Described):
+class Verdict(enum.IntEnum):
     """The answer to one claim on one instance."""
 
-    HOLDS = 0, "holds"
-    VIOLATED = 1, "violated"
-    INCONCLUSIVE = 2, "inconclusive"
-    NOT_APPLICABLE = 3, "not applicable"
-    UNCONVERGED = 4, "unconverged"
+    HOLDS = 0
+    VIOLATED = 1
+    INCONCLUSIVE = 2
+    NOT_APPLICABLE = 3
+    UNCONVERGED = 4
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        return self.name.lower().replace("_", " ")
 
 
-class Reason(_Described):
+class Reason(enum.IntEnum):
     """Which hypothesis of a bound fails on an instance (`APPLIES` when none does)."""
 
-    APPLIES = 0, "every hypothesis holds"
-    NORMS = 1, "psi is too large: some squared norm is outside [0.9, 1.1]"
-    CORRELATION = 2, "phi is too large for the theorem: eps_d exceeds 1"
-    STATIONARITY = 3, "epsilon_1 of the original exceeds 1/2"
-    SLACKNESS = 4, "delta_1 of the original exceeds 1/2"
-    UNDEFINED = 5, "the formula is undefined here (a denominator is not positive)"
-    EMPTY = 6, "the bound is empty: it also allows what a point without multipliers attains"
-    SECOND_LAYER = 7, "the second layer is not +-1/sqrt(n)"
-    FORGET_SIZE = 8, "the bound is stated for one forgotten point"
-    LEAKAGE = 9, "the leakage of the forgotten points is 1 or more"
-    MODEL = 10, "the claim does not speak of this model"
-    NOT_KKT = 11, "the retrained point of the first solve leaves the activation pattern"
-    DATA = 12, "the data do not satisfy the hypothesis of the claim"
+    APPLIES = 0
+    NORMS = 1
+    CORRELATION = 2
+    STATIONARITY = 3
+    SLACKNESS = 4
+    UNDEFINED = 5
+    EMPTY = 6
+    SECOND_LAYER = 7
+    FORGET_SIZE = 8
+    LEAKAGE = 9
+    MODEL = 10
+    NOT_KKT = 11
+    DATA = 12
+
+    @property
+    def text(self) -> str:
+        """The failing hypothesis in words."""
+        return _REASON[self]
+
+
+_REASON = {
+    Reason.APPLIES: "every hypothesis holds",
+    Reason.NORMS: "psi is too large: some squared norm is outside [0.9, 1.1]",
+    Reason.CORRELATION: "phi is too large for the theorem: eps_d exceeds 1",
+    Reason.STATIONARITY: "epsilon_1 of the original exceeds 1/2",
+    Reason.SLACKNESS: "delta_1 of the original exceeds 1/2",
+    Reason.UNDEFINED: "the formula is undefined here (a denominator is not positive)",
+    Reason.EMPTY: "the bound is empty: it also allows what a point without multipliers attains",
+    Reason.SECOND_LAYER: "the second layer is not +-1/sqrt(n)",
+    Reason.FORGET_SIZE: "the claim needs another number of forgotten points",
+    Reason.LEAKAGE: "the leakage of the forgotten points is 1 or more",
+    Reason.MODEL: "the claim does not speak of this model",
+    Reason.NOT_KKT: "the retrained point of the first solve leaves the activation pattern",
+    Reason.DATA: "the data do not satisfy the hypothesis of the claim",
+}

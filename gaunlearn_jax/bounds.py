@@ -78,9 +78,7 @@ def sharp_relu(
     return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * jnp.asarray(phi), 1.0 / jnp.sqrt(floor), m, k)
 
 
-def sharp_linear_projection(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar
-) -> Bound:
+def sharp_linear_projection(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
     """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1, hypothesis 4 m phi <= 1."""
     return _sharp(psi, phi, epsilon, delta, 4.0 * m * jnp.asarray(phi), 1.0, m, k)
 
@@ -99,9 +97,7 @@ def _sharp(
     return Bound(epsilon + rho, jnp.broadcast_to(delta, rho.shape), tau, reason)
 
 
-def coarse_relu(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, n: int, k: Scalar
-) -> Bound:
+def coarse_relu(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, n: int, k: Scalar) -> Bound:
     """The coarse form for networks, a corollary of Theorem R with the shape of the paper's Theorem 4.1 (k = 1).
 
     With e = 4 m n phi: epsilon_1 + 9 e epsilon_1/(m - 9 e) + 23 k e/sqrt(m),
@@ -120,9 +116,7 @@ def coarse_relu(
     )
 
 
-def sharp_linear(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar
-) -> Bound:
+def sharp_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
     """Theorem L (scaling certificate, tau = 0) from Lemma M: leakage l = k beta_max phi < 1,
     epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Source: docs/theory, Theorem L."""
     _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
@@ -135,9 +129,7 @@ def sharp_linear(
     return dataclasses.replace(bound, reason=reason)
 
 
-def coarse_linear(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar
-) -> Bound:
+def coarse_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
     """The coarse form for linear models, a corollary of Theorem L with the shape of the paper's Theorem 3.1 (k = 1).
 
     With e = 4 m phi: epsilon_1 + epsilon_1 k e/(m - k e), delta_1 + delta_1 k e/(m - k e) + 7.2 k e/m, tau = 0.
@@ -209,7 +201,8 @@ def norm_floor(net: models.Network, data: Dataset, forget: Mask, retrained: Cert
     """A lower bound on ||theta'|| over all theta' that are feasible for the retained points.
 
     Norm lemma: ||theta'||^2 >= sum_+- M_+- / (U_+- lambda_max(K_T+-)) for networks, M / lambda_max(K_T) in general; for
-    linear models the hard-margin dual value of the retrained multipliers, which is exact. Source: docs/theory, Norm lemma.
+    linear models the hard-margin dual value of the retrained multipliers, which is exact.
+    Source: docs/theory, Norm lemma.
     """
     if net.kind == "linear" and retrained is not None:
         lam = jnp.where(forget, 0.0, retrained.multipliers)
@@ -262,9 +255,11 @@ def judge(lhs: Scalar, rhs: Scalar, error: Scalar, applicable: Any, converged: A
 def is_standard(net: models.Network) -> bool | Array:
     """Whether every |u_j| = 1/sqrt(n), as lines with numeric constants assume."""
     u = net.output_weights
-    return bool(np.allclose(np.abs(np.asarray(u)), u.shape[0] ** -0.5, rtol=1e-12, atol=0)) if not numerics.is_traced(
-        u
-    ) else jnp.all(jnp.abs(jnp.abs(u) * u.shape[0] ** 0.5 - 1) < 1e-12)
+    return (
+        bool(np.allclose(np.abs(np.asarray(u)), u.shape[0] ** -0.5, rtol=1e-12, atol=0))
+        if not numerics.is_traced(u)
+        else jnp.all(jnp.abs(jnp.abs(u) * u.shape[0] ** 0.5 - 1) < 1e-12)
+    )
 
 
 def converged(*statuses: Array) -> Bool[Array, "..."]:

@@ -45,9 +45,7 @@ class Certificate:
     kind: str = dataclasses.field(metadata={"static": True}, default="")
 
 
-def projection(
-    net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0
-) -> Certificate:
+def projection(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
     """theta_tilde = theta - c (I - P) h with lambda_T and the same s: Theorem P, no assumption on the data.
 
     What is removed is orthogonal to every retained point, so their pre-activations, kinks and margins stay as they

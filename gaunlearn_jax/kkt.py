@@ -29,9 +29,10 @@ class KKTPoint:
     """theta with multipliers lambda [m] and a Clarke selection s [n, m], measured.
 
     epsilon = || theta - sum_i lambda_i y_i g_i ||, delta = max_i lambda_i (q_i - 1), margin = min_i q_i over the
-    retained points, error and delta_error = rounding errors of epsilon and delta, scale = what the given theta was divided by, orthogonal_norm =
-    norm of the weights outside the span of the points (part of epsilon and of ||theta||), moved = distance to the
-    given theta that setting kinks to exact zeros cost (after rescaling), repeats = rounds of the pattern loop.
+    retained points; error, delta_error = rounding errors of the first two; scale = what the given theta was divided
+    by; orthogonal_norm = norm of the weights outside the span of the points (part of epsilon and of ||theta||);
+    moved = distance to the given theta that setting kinks to exact zeros cost (after rescaling); repeats = rounds of
+    the pattern loop.
     """
 
     params: Params
@@ -179,9 +180,7 @@ class _Loop(NamedTuple):
     repeats: Int[Array, ""]
 
 
-def solve_pattern(
-    net: models.Network, data: Dataset, slopes: PerPair, retained: Mask, max_repeats: int
-) -> KKTPoint:
+def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained: Mask, max_repeats: int) -> KKTPoint:
     """Solve the programme Q of docs/theory (Closeness) with same-sign pairs at the given slopes [n, m];
     max_repeats = 0 gives the first solve, more runs the pattern loop."""
     same = models.same_sign(net, data.labels)
@@ -296,6 +295,6 @@ def _check_values(**values: Any) -> None:
             continue
         v = np.asarray(value)
         if v.dtype.kind not in "fiu" or not np.all(np.isfinite(v)):
-            raise ValueError(f"{name} must be finite real numbers, got dtype {v.dtype} with NaN, inf or complex entries")
+            raise ValueError(f"{name} has dtype {v.dtype} or NaN or infinite entries, expected finite real numbers")
         if name != "params" and np.any(v < 0):
             raise ValueError(f"{name} is {value}, expected a number >= 0")

@@ -35,19 +35,19 @@ class Network:
 
     @property
     def kind(self) -> str:
-        """"linear", "relu" or "leaky_relu"."""
+        """ "linear", "relu" or "leaky_relu"."""
         if self.negative_slope == 1.0:
             return "linear"
         return "relu" if self.negative_slope == 0.0 else "leaky_relu"
 
 
-def Linear() -> Network:  # noqa: N802 - reads as the model it names
+def Linear() -> Network:
     """N(w, x) = <w, x>: one neuron, u = 1, slope 1."""
     numerics.require_x64()
     return Network(jnp.ones(1), 1.0)
 
 
-def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network:  # noqa: N802
+def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network:
     """Two-layer ReLU network; u_j = +-1/sqrt(n) with alternating signs unless output_weights [n] is given.
 
     Raises ValueError if n < 2, if some u_j is zero or not finite, if sum u_j^2 > 1, or if all u_j have one
@@ -56,9 +56,7 @@ def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network: 
     return TwoLayerLeakyReLU(num_neurons, output_weights, negative_slope=0.0)
 
 
-def TwoLayerLeakyReLU(  # noqa: N802
-    num_neurons: int = 40, output_weights: Any = None, negative_slope: float = 0.1
-) -> Network:
+def TwoLayerLeakyReLU(num_neurons: int = 40, output_weights: Any = None, negative_slope: float = 0.1) -> Network:
     """Two-layer network with sigma(z) = max(z, slope z), 0 <= slope < 1; checks as for `TwoLayerReLU`."""
     numerics.require_x64()
     if not 0.0 <= negative_slope < 1.0:

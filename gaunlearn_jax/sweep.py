@@ -26,12 +26,10 @@ def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def lane_count(args: tuple[Any, ...]) -> int:
     """The common leading size of all leaves; ValueError if they differ or there is none."""
-    sizes = {leaf.shape[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(args)}
-    if len(sizes) != 1 or None in sizes:
-        raise ValueError(
-            f"every argument needs the same leading lane axis, got leading sizes {sorted(map(str, sizes))}"
-        )
-    return int(sizes.pop())
+    sizes = {int(leaf.shape[0]) if np.ndim(leaf) else -1 for leaf in jax.tree.leaves(args)}
+    if len(sizes) != 1 or -1 in sizes:
+        raise ValueError(f"every argument needs the same leading lane axis, got sizes {sorted(sizes)} (-1: no axis)")
+    return sizes.pop()
 
 
 def lane_sharding() -> NamedSharding | None:

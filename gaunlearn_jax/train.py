@@ -129,9 +129,7 @@ def train(
 
     edges = np.unique(np.linspace(0, num_steps, checkpoints + 1).astype(int))
     carry = _Carry(jnp.zeros((n, m)), z0, optimizer.init(jnp.zeros((n, m))))
-    carry, (log_loss, margin, smoothed) = lax.scan(
-        checkpoint, carry, (jnp.asarray(edges[:-1]), jnp.asarray(edges[1:]))
-    )
+    carry, (log_loss, margin, smoothed) = lax.scan(checkpoint, carry, (jnp.asarray(edges[:-1]), jnp.asarray(edges[1:])))
     params = initial + numerics.matmul(carry.coefficients, data.points)
     status = jnp.where(margin[-1] > 0, Status.OK, Status.NOT_SEPARATED)
     status = jnp.where(jnp.isfinite(margin[-1]), status, Status.UNCONVERGED)

@@ -81,6 +81,7 @@ def sentence(caught: pytest.ExceptionInfo[BaseException]) -> str:
 LOADER = f"""
 import importlib.metadata, importlib.util, os, resource, signal, sys, time
 import numpy as np
+import numpy.ma, numpy.random  # loaded lazily, which takes longer than writing ten parts
 spec = importlib.util.spec_from_file_location("store", {store.__file__!r})
 store = sys.modules["store"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(store)
@@ -915,20 +916,30 @@ print(len(store.load(path).lanes))
 
 
 def kill_at_random(path: Path, kills: int, seed: int) -> None:
-    generator, size = random.Random(seed), 32
-    parts = 20 * kills
-    lanes = parts * size
-    body = "print('ready', flush=True); work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
-    with process(body, path / "whole", lanes, size) as child:
-        assert line(child) == "ready"
-        start = time.monotonic()
-        finish(child)
-        per_part = (time.monotonic() - start) / parts
-    progress = [0]
-    for _ in range(kills):  # before the end, on any disk
-        with process(body, path / "killed", lanes, size) as child:
+    """Every other kill falls while the folder is being opened, the others while parts are being written."""
+    body = """
+print("ready", flush=True)
+with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
+    print("open", flush=True)
+    for number in run.missing():
+        run.write(number, rows(number, run.record.parts))
+"""
+    generator, parts = random.Random(seed), 20 * kills
+    lanes = 32 * parts
+    with process(body, path / "whole", lanes) as child:
+        times = []
+        for word in ("ready", "open"):
+            assert line(child) == word
+            times.append(time.monotonic())
+        child.wait(timeout=60)
+        opening, writing = times[1] - times[0], (time.monotonic() - times[1]) / parts
+    progress = []
+    for kill in range(kills):
+        with process(body, path / "killed", lanes) as child:
             assert line(child) == "ready"
-            time.sleep(generator.uniform(0, 12 * per_part))
+            if kill % 2:
+                assert line(child) == "open"
+            time.sleep(generator.uniform(0, 20 * writing if kill % 2 else opening))
             child.send_signal(signal.SIGKILL)
             assert child.wait() == -signal.SIGKILL
         if (path / "killed" / "run.json").exists():
@@ -936,8 +947,9 @@ def kill_at_random(path: Path, kills: int, seed: int) -> None:
             assert run.damaged == []
             progress.append(len(run.lanes))
     assert progress == sorted(progress)
-    assert 0 < progress[-1] < lanes
-    with process(body, path / "killed", lanes, size) as child:
+    assert len(set(progress)) > kills // 4  # many kills fell between two parts or inside one
+    assert progress[-1] < lanes
+    with process(body, path / "killed", lanes) as child:
         finish(child)
     assert contents(path / "killed") == contents(path / "whole")
     assert contents(path / "killed", "run*.json") == contents(path / "whole", "run*.json")

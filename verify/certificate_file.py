@@ -10,22 +10,25 @@ Keys (n neurons, m points; every key is required, no other is allowed):
     preactivations           Z, n x m, exact zeros at kinks: theta = Z K^-1 X + W_perp
     orthogonal_norm_squared  |W_perp|^2, the part of theta outside the span of the points
     multipliers, mu          lambda [m] and mu_ji = lambda_i s_ji [n x m]
-    certificate              kind (projection | span | retrain | scaling), step_scale c, factor f, preactivations
-                             Z~ [n x m], multipliers, mu: theta~ = Z~ K^-1 X + f W_perp for theta^ = theta - c h.
-                             Kind scaling: preactivations null and theta~ = f theta^, so that its angle is exactly 0
+    certificate              kind (projection | span | retrain | scaling), step_scale c, factor f,
+                             preactivations Z~ [n x m], multipliers, mu: theta~ = Z~ K^-1 X + f W_perp
+                             for theta^ = theta - c h. For the kind scaling preactivations is null
+                             and theta~ = f theta^, whose angle is exactly 0
     claimed                  epsilon_1, delta_1 of theta; epsilon, delta, tau of theta~; psi, phi of K
-    bound                    null, or name (projection | scaling), strength (instance | sharp | coarse), the
-                             right-hand sides epsilon, delta, tau, and margin (room added to the sine in tau)
+    bound                    null, or name (projection | span | scaling), strength (instance | sharp | coarse),
+                             the right-hand sides epsilon, delta, tau, and margin (room added to the sine
+                             of the angle in tau)
 
-Floats are written as the shortest decimal that reads back exactly (Python's repr; every correctly rounding parser
-restores the same 64 bits). Claims are rounded outward. With room = 2^-44 max(|Z|, |Z~|) / sqrt(lambda_min(K)), which
-is 2^-44 times the largest norm that such pre-activations allow,
+Floats are written as the shortest decimal that reads back exactly (Python's repr; every correctly rounding
+parser restores the same 64 bits). theta^ is never stored. Claims are rounded outward: with
+room = 2^-44 max(|Z|, |Z~|) / sqrt(lambda_min(K)), that is 2^-44 times the largest norm such pre-activations
+allow, room_d = 2^-44 max lambda max q and room_t = 2^-44 sqrt(cond K), the file claims
 
-    epsilon + room,  epsilon_1 + 2 room,  delta + room_d,  delta_1 + 2 room_d,  tau = (sqrt(2 tau) + room_t)^2 / 2
+    epsilon + room,  epsilon_1 + 2 room,  delta + room_d,  delta_1 + 2 room_d,  (sqrt(2 tau) + room_t)^2 / 2.
 
-with room_d = 2^-44 max lambda max q and room_t = 2^-44 sqrt(cond K). The original gets twice the room, and a bound's
-`margin` exceeds room_t, so that equalities of exact arithmetic (epsilon = epsilon_1 + rho, delta = delta_1) are
-provable. Margins are not rounded: q_i >= 1 must hold exactly, so theta and lambda arrive scaled by 1 + 2^-46.
+The original gets twice the room, and the margin of a bound exceeds room_t, so that the equalities of exact
+arithmetic (epsilon = epsilon_1 + rho, delta = delta_1) are provable. Margins get no room: q_i >= 1 must hold
+exactly, so theta and lambda arrive scaled by 1 + 2^-46.
 Source: docs/theory, Rigour.
 """
 
@@ -49,10 +52,10 @@ from numpy.typing import ArrayLike
 
 FORMAT = {"name": "gaunlearn-certificate", "version": 1}
 KINDS = ("projection", "span", "retrain", "scaling")
-BOUNDS, STRENGTHS = ("projection", "scaling"), ("instance", "sharp", "coarse")
+BOUNDS, STRENGTHS = ("projection", "span", "scaling"), ("instance", "sharp", "coarse")
 CLAIMS = ("epsilon_1", "delta_1", "epsilon", "delta", "tau", "psi", "phi")
-KEYS = ("format", "model", "gram", "labels", "output_weights", "forget", "preactivations")
-KEYS += ("orthogonal_norm_squared", "multipliers", "mu", "certificate", "claimed", "bound")
+INSTANCE_KEYS = ("format", "model", "gram", "labels", "output_weights", "forget", "orthogonal_norm_squared")
+KEYS = (*INSTANCE_KEYS, "preactivations", "multipliers", "mu", "certificate", "claimed", "bound")
 CERTIFICATE_KEYS = ("kind", "step_scale", "factor", "preactivations", "multipliers", "mu")
 BOUND_KEYS = ("name", "strength", "epsilon", "delta", "tau", "margin")
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 16 * 2**20, 200_000, 6
@@ -67,9 +70,9 @@ class CertificateError(ValueError):
 
 @dataclass(frozen=True)
 class Point:
-    """theta by its pre-activations (None: derived from theta^), with lambda and mu = lambda s."""
+    """theta by its pre-activations (empty: derived from theta^), with lambda and mu = lambda s."""
 
-    preactivations: list[list[float]] | None
+    preactivations: list[list[float]]
     multipliers: list[float]
     mu: list[list[float]]
 
@@ -121,38 +124,36 @@ def build(
 ) -> dict[str, Any]:
     """Certificate document from measured values; the claims in it are rounded outward (module docstring).
 
-    `forget` is a boolean mask [m] or indices. `factor` defaults to 1 (projection), 0 (span, retrain) or, for the kind
-    scaling, (1 + 2^-46) / min_T q_i(theta^). `bound` holds name, strength and the right-hand sides epsilon, delta,
-    tau of a bound that applies. psi and phi are measured from `gram`. Raises CertificateError for values that the
-    format refuses, and for a singular or indefinite `gram`: such an instance has no certificate.
+    `forget` is a boolean mask [m] or indices. `factor` defaults to 1 (projection), 0 (span, retrain) or, for
+    the kind scaling, (1 + 2^-46) / min(1, min_T q_i(theta^)). `bound` holds name, strength and the right-hand sides
+    epsilon, delta, tau of a bound that applies. psi and phi are measured from `gram`. Raises CertificateError
+    for values that the format refuses, and for a singular or indefinite `gram`, which has no certificate.
     """
     k, y, u = (np.asarray(a, np.float64) for a in (gram, labels, output_weights))
     z, q_mu = np.asarray(preactivations, np.float64), np.asarray(mu, np.float64)
     if k.ndim != 2 or k.shape[0] != k.shape[1] or not np.all(np.isfinite(k)):
-        raise CertificateError(f"gram has shape {k.shape}; expected a finite square matrix; pass points @ points.T")
+        raise _fail("gram", f"an array of shape {k.shape}", "a finite square matrix, points @ points.T")
     if z.shape != (u.size, y.size) or q_mu.shape != z.shape or k.shape[0] != y.size:
-        raise CertificateError(
-            f"preactivations {z.shape} and mu {q_mu.shape} do not fit {u.size} output weights, {y.size} labels and "
-            f"a gram of shape {k.shape}; expected [n, m] and [m, m]; pass arrays of one instance"
-        )
+        given = f"shapes {z.shape}, {q_mu.shape} and {k.shape}"
+        expected = f"[n, m], [n, m] and [m, m] for {u.size} output weights and {y.size} labels"
+        raise _fail("preactivations, mu and gram", given, expected)
     spectrum = np.linalg.eigvalsh(k)
     if spectrum[0] <= y.size * 2.0**-50 * spectrum[-1]:
-        raise CertificateError(
-            f"gram is singular (eigenvalues from {spectrum[0]:.3g} to {spectrum[-1]:.3g}); expected a positive "
-            "definite matrix; no certificate exists, use linearly independent points"
-        )
+        given = f"eigenvalues from {spectrum[0]:.3g} to {spectrum[-1]:.3g}"
+        raise _fail("gram", given, "a positive definite matrix, since dependent points have no certificate")
     gone = np.asarray(forget)
     if gone.dtype == bool and gone.shape == y.shape:
         gone = np.flatnonzero(gone)
     gone = np.sort(gone) if gone.size else np.zeros(0, int)
     if gone.ndim != 1 or gone.dtype.kind not in "iu" or not np.all((gone >= 0) & (gone < y.size)):
-        raise _fail("forget", reprlib.repr(gone.tolist()), f"a mask of {y.size} booleans or indices below {y.size}")
+        expected = f"a mask of {y.size} booleans or indices below {y.size}"
+        raise _fail("forget", reprlib.repr(gone.tolist()), expected)
     kept = np.setdiff1d(np.arange(y.size), gone)
     if kind == "scaling":
         after = z - step_scale * ((u[:, None] * y * q_mu)[:, gone] @ k[gone])
         active = after if model == "linear" else np.maximum(after, 0)
         z_cert, margins = None, (y * (u @ active))[kept]
-        factor = (1 + 2.0**-46) / float(margins.min(initial=np.inf)) if factor is None else factor
+        factor = (1 + 2.0**-46) / float(margins.min(initial=1.0)) if factor is None else factor
         largest = max(np.linalg.norm(z), factor * np.linalg.norm(after))
     else:
         z_cert = np.asarray(certificate_preactivations, np.float64)
@@ -202,7 +203,7 @@ def build(
 
 
 def write(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
-    """Write a document as JSON, one line per top-level key, through a temporary file so that no half is seen."""
+    """Write a document as JSON, one line per key, through a temporary file so that no half is ever seen."""
     rows = (f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in document.items())
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -272,7 +273,7 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _fail(where: str, given: str, expected: str) -> CertificateError:
-    return CertificateError(f"{where}: found {given}, expected {expected}; correct it or write the file again")
+    return CertificateError(f"{where}: found {given}, expected {expected}; correct it or write it again")
 
 
 def _fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
@@ -291,7 +292,8 @@ def _fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
 def _number(value: Any, where: str, low: float = -math.inf, high: float = math.inf) -> float:
     good = type(value) in (int, float) and abs(value) <= (2**53 if type(value) is int else high)
     if not (good and math.isfinite(value) and low <= value <= high):
-        span = "" if low == -math.inf else f" from {low} to {high}" if high < math.inf else f" of at least {low}"
+        span = "" if low == -math.inf else f", at least {low}"
+        span += "" if high == math.inf else f" and at most {high}"
         raise _fail(where, reprlib.repr(value), f"a finite number{span}")
     return float(value)
 
@@ -360,7 +362,7 @@ def parse(document: Any) -> Document:
         raise _fail("certificate.preactivations", "a list", "null for the kind scaling")
 
     def point(entry: dict[str, Any], prefix: str, without: bool) -> Point:
-        z = None if without else _matrix(entry["preactivations"], f"{prefix}preactivations", n, m)
+        z = [] if without else _matrix(entry["preactivations"], f"{prefix}preactivations", n, m)
         multipliers = _vector(entry["multipliers"], f"{prefix}multipliers", m)
         return Point(z, multipliers, _matrix(entry["mu"], f"{prefix}mu", n, m))
 

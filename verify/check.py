@@ -34,9 +34,10 @@ def check(
     lhs: Any, rhs: Any, error: Any = 0.0, *, reason: Any = 0, converged: Any = True, discriminating: Any = jnp.nan
 ) -> Check:
     """A Check of float64 scalars from numbers or arrays."""
-    number = [jnp.asarray(v, jnp.float64) for v in (lhs, rhs, error)]
     return Check(
-        *number,
+        lhs=jnp.asarray(lhs, jnp.float64),
+        rhs=jnp.asarray(rhs, jnp.float64),
+        error=jnp.asarray(error, jnp.float64),
         reason=jnp.asarray(reason, jnp.int32),
         converged=jnp.asarray(converged, bool),
         discriminating=jnp.asarray(discriminating, jnp.float64),
@@ -52,7 +53,7 @@ def worst(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Ar
     return jnp.where(some, pick[0], 0.0), jnp.where(some, pick[1], 1.0), jnp.where(some, pick[2], 0.0)
 
 
-def ratio(lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+def ratio(lhs: Any, rhs: Any) -> np.ndarray:
     """lhs / rhs, with 0/0 = 0 and anything else over 0 infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(lhs == 0, 0.0, np.where(rhs == 0, np.inf, lhs / rhs))
@@ -60,7 +61,7 @@ def ratio(lhs: np.ndarray, rhs: np.ndarray) -> np.ndarray:
 
 def tally(values: Check, seeds: np.ndarray) -> dict[str, Any]:
     """Counts per verdict over lanes, the failing hypotheses, the worst ratio and its seed, share discriminating."""
-    arrays = Check(*(np.asarray(v) for v in values))
+    arrays = Check(*map(np.asarray, values))  # type: ignore[arg-type]
     verdict = np.asarray(arrays.verdict())
     judged = np.isin(verdict, [Verdict.HOLDS, Verdict.VIOLATED, Verdict.INCONCLUSIVE])
     row: dict[str, Any] = {v.name.lower(): int(np.sum(verdict == v)) for v in Verdict}

@@ -1,17 +1,17 @@
 """Prove or refute every statement of a certificate file, in ball arithmetic, from the file alone.
 
 A file (`verify.certificate_file` describes its keys) holds one instance (K, y, u, R), an original theta =
-Z K^-1 X + W_perp and a certificate theta~, both by their pre-activations, and claims about them. With Q_ji =
-u_j y_i mu_ji, Q_R its forgotten columns and T the retained points, the step theta^ = theta - c h is derived: h has
-coefficients Q_R and pre-activations H = Q_R K. For weights with the pre-activations A and B
+Z K^-1 X + W_perp and a certificate theta~, both by their pre-activations, and claims about them. With
+Q_ji = u_j y_i mu_ji, Q_R its forgotten columns and T the retained points, the step theta^ = theta - c h is
+derived: h has coefficients Q_R and pre-activations H = Q_R K. For weights with the pre-activations A and B
 
     <A, B> = tr(B^T A K^-1),   |e|^2 = <Z - QK, Z - QK> + |W_perp|^2,   |Ph|^2 = tr(H_T^T H_T K_TT^-1).
 
-Floats are exact dyadic numbers, and squares are compared instead of roots outside the bounds. A statement is a list
-of inequalities: *proved* when every ball comparison succeeds, *refuted* when one reversed comparison succeeds, else
-tried again at the next of `PRECISIONS` bits; what is open at the last one is *undecided*. A ball answers False to
-both, so "not proved" never means refuted. A bound with a hypothesis that fails is *not applicable*.
-Source: docs/theory, Theorems P, R and L, Lemma M, Norm lemma, Rigour.
+Floats are exact dyadic numbers, and squares are compared instead of roots outside the bounds. A statement is
+a list of inequalities: *proved* when every ball comparison succeeds, *refuted* when a reversed one does, else
+tried again at the next of `PRECISIONS` bits; what is open at the last one is *undecided*. A ball answers False
+to both, so "not proved" never means refuted. A bound with a hypothesis that fails is *not applicable*.
+Source: docs/theory, Theorems P, R and L, Lemma M, Norm lemma, Coarse forms, Rigour.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import functools
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ except ImportError as error:
     raise ImportError("verify.exact needs python-flint: pip install 'gaunlearn-jax[exact]'") from error
 
 PRECISIONS = (192, 384, 768, 1536, 3072, 6144)  #: bits; the last one is the stated limit
-WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants' slack absorbs it
+WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
 PROVED, REFUTED, UNDECIDED, NOT_APPLICABLE = "proved", "refuted", "undecided", "not applicable"
 STATEMENTS = {
     "gram": "K is symmetric positive definite",
@@ -43,9 +43,9 @@ STATEMENTS = {
     "original.stationarity": "the residual of theta is at most epsilon_1",
     "original.slackness": "the complementary slackness of theta is at most delta_1",
     "original.feasibility": "every margin of theta is at least 1",
-    "certificate.selection": "its multipliers are a Clarke selection at theta~ and vanish on the forgotten points",
+    "certificate.selection": "lambda~ and mu~ are a Clarke selection at theta~, zero on the forgotten points",
     "certificate.stationarity": "the residual of theta~ is at most epsilon",
-    "certificate.slackness": "the complementary slackness of theta~ on the retained points is at most delta",
+    "certificate.slackness": "the complementary slackness of theta~ is at most delta",
     "certificate.feasibility": "every retained margin of theta~ is at least 1",
     "angle": "cos of the angle between theta^ and theta~ is at least 1 - tau",
     "bound.epsilon": "epsilon is within the bound",
@@ -98,8 +98,10 @@ class Quantities:
         d = self.d = document
         self.m, self.n, self.k = len(d.labels), len(d.output_weights), len(d.forget)
         self.everyone = range(self.m)
+        self.pairs = [(i, j) for i in self.everyone for j in range(i)]
         self.retained = [i for i in self.everyone if i not in d.forget]
         self.weights = [u for u in d.output_weights if u != 0]
+        self.weight = sum((arb(u) ** 2 for u in self.weights), arb(0))
         self.claim = {name: arb(value) for name, value in d.claimed.items()}
         self.gram, self.z = arb_mat(d.gram), arb_mat(d.original.preactivations)
         self.omega, self.step = arb(d.orthogonal_norm_squared), arb(d.step_scale)
@@ -107,8 +109,8 @@ class Quantities:
         self.z_step = self.q_forget * self.gram
         self.z_after = self.z - self.step * self.z_step
         self.bound = d.bound or {}
-        self.derived = d.certificate.preactivations is None
-        self.z_cert = arb(d.factor) * self.z_after if self.derived else arb_mat(d.certificate.preactivations)
+        stored = d.certificate.preactivations
+        self.z_cert = arb_mat(stored) if stored else arb(d.factor) * self.z_after
 
     def coefficients(self, mu: list[list[float]], columns: Iterable[int]) -> Any:
         """Q_ji = u_j y_i mu_ji on the given columns, zero elsewhere."""
@@ -136,34 +138,32 @@ class Quantities:
 
     def definite(self) -> list[Check]:
         """K = K^T with positive pivots; at the last precision the first open one is decided exactly."""
-        gram, pairs = self.d.gram, [(i, j) for i in self.everyone for j in range(i)]
-        checks = [Check(abs(gram[i][j] - gram[j][i]), 0.0, f"K_ij and K_ji differ at ({i}, {j})") for i, j in pairs]
-        values = _pivots(self.gram.tolist())
+        gram, values = self.d.gram, _pivots(self.gram.tolist())
         if ctx.prec == PRECISIONS[-1] and not values[-1] > 0:
             size = len(values)
             block = fmpq_mat([[fmpq(*x.as_integer_ratio()) for x in row[:size]] for row in gram[:size]])
             values[-1] = arb(block.det())
             values += [arb.nan()] * (size < self.m)
-        return checks + [Check(0, v, f"pivot {i} of K is not positive", True) for i, v in enumerate(values)]
+        checks = [Check(0, v, f"pivot {i} of K is not positive", True) for i, v in enumerate(values)]
+        for i, j in self.pairs:
+            checks.append(Check(abs(gram[i][j] - gram[j][i]), 0.0, f"K_ij and K_ji differ at ({i}, {j})"))
+        return checks
 
     def assumption(self) -> list[Check]:
         """A(psi, phi): |K_ii - 1| <= psi, and |K_ij| <= phi for i != j."""
-        psi, phi = self.claim["psi"], self.claim["phi"]
-        checks = [Check(abs(self.gram[i, i] - 1), psi, f"|K_ii - 1| exceeds psi at {i}") for i in self.everyone]
-        for i in self.everyone:
-            checks += [Check(abs(self.gram[i, j]), phi, f"|K_ij| exceeds phi at ({i}, {j})") for j in range(i)]
-        return checks
+        k, psi, phi = self.gram, self.claim["psi"], self.claim["phi"]
+        checks = [Check(abs(k[i, i] - 1), psi, f"|K_ii - 1| exceeds psi at {i}") for i in self.everyone]
+        return checks + [Check(abs(k[i, j]), phi, f"|K_ij| exceeds phi at ({i}, {j})") for i, j in self.pairs]
 
-    def selection(self, z: Any, point: Point, gone: Iterable[int]) -> list[Check]:
-        """0 <= mu <= lambda, mu = lambda where z > 0 (linear: everywhere), mu = 0 where z < 0, lambda = 0 on gone."""
+    def selection(self, z: Any, point: Point) -> list[Check]:
+        """0 <= mu <= lambda, mu = lambda where z > 0 (linear: everywhere), mu = 0 where z < 0."""
         linear, tops = self.d.linear, point.multipliers
         checks = [Check(0.0, top, f"multiplier {i} is negative") for i, top in enumerate(tops)]
-        checks += [Check(tops[r], 0.0, f"the forgotten point {r} has a multiplier") for r in gone]
         for j, row in enumerate(point.mu):
             for i, (mu, top) in enumerate(zip(row, tops, strict=True)):
                 checks.append(Check(0.0, mu, f"mu[{j}][{i}] is negative"))
                 checks.append(Check(mu, top, f"mu[{j}][{i}] exceeds its multiplier"))
-                if mu < top and (linear or not z[j, i] <= 0):  # the sign of a derived z may be open: nan
+                if mu < top and (linear or not z[j, i] <= 0):  # nan: the sign of a derived z may be open
                     low = top if linear or z[j, i] > 0 else math.nan
                     checks.append(Check(low, mu, f"mu[{j}][{i}] is below its multiplier where s = 1"))
                 if mu > 0 and not (linear or z[j, i] >= 0):
@@ -171,25 +171,32 @@ class Quantities:
                     checks.append(Check(low, 0.0, f"mu[{j}][{i}] is positive where s = 0"))
         return checks
 
-    def stationarity(self, z: Any, mu: list[list[float]], omega: Any, name: str) -> list[Check]:
-        """|theta - sum_i lambda_i y_i g_i|^2 <= epsilon^2."""
-        e = z - self.coefficients(mu, self.everyone) * self.gram
-        return [Check(self.inner(e, e) + omega, self.claim[name] ** 2, f"the squared residual exceeds {name}^2")]
-
-    def slackness(self, z: Any, point: Point, indices: Sequence[int], name: str) -> list[Check]:
-        """lambda_i (q_i - 1) <= delta."""
-        q, top = self.margins(z), self.claim[name]
-        return [Check(point.multipliers[i] * (q[i] - 1), top, f"it exceeds {name} at point {i}") for i in indices]
-
-    def feasibility(self, z: Any, indices: Sequence[int]) -> list[Check]:
-        """q_i >= 1."""
-        q = self.margins(z)
-        return [Check(1, q[i], f"the margin of point {i} is below 1") for i in indices]
+    def kkt(self, which: str, what: str) -> list[Check]:
+        """One part of the definition of an (epsilon, delta)-KKT point, for theta on S or theta~ on T."""
+        d, original = self.d, which == "original"
+        z, point = (self.z, d.original) if original else (self.z_cert, d.certificate)
+        points, suffix = (self.everyone, "_1") if original else (self.retained, "")
+        if what == "selection":
+            zero = [] if original else d.forget
+            gone = [
+                Check(point.multipliers[r], 0.0, f"the forgotten point {r} has a multiplier") for r in zero
+            ]
+            return self.selection(z, point) + gone
+        if what == "stationarity":
+            e = z - self.coefficients(point.mu, self.everyone) * self.gram
+            squared = self.inner(e, e) + (1 if original else arb(d.factor) ** 2) * self.omega
+            return [Check(squared, self.claim["epsilon" + suffix] ** 2, f"|e|^2 exceeds epsilon{suffix}^2")]
+        q, lambdas, delta = self.margins(z), point.multipliers, self.claim["delta" + suffix]
+        if what == "slackness":
+            return [
+                Check(lambdas[i] * (q[i] - 1), delta, f"delta{suffix} is exceeded at {i}") for i in points
+            ]
+        return [Check(1, q[i], f"the margin of point {i} is below 1") for i in points]
 
     def angle(self) -> list[Check]:
         """<a, b> >= 0 and <a, b>^2 >= (1 - tau)^2 |a|^2 |b|^2; for tau > 1, <a, b> >= 0 or <=."""
         checks = [Check(0, self.inner(self.z_after, self.z_after) + self.omega, "theta^ is zero", True)]
-        if self.derived:  # theta~ = factor theta^: the angle is exactly 0
+        if not self.d.certificate.preactivations:  # theta~ = factor theta^: the angle is exactly 0
             return [*checks, Check(0, self.d.factor, "the factor is not positive", True)]
         bb = self.inner(self.z_cert, self.z_cert) + arb(self.d.factor) ** 2 * self.omega
         ab = self.inner(self.z_after, self.z_cert) + self.d.factor * self.omega
@@ -206,103 +213,102 @@ class Quantities:
     # ----------------------------------------------------------------------------------------- bounds
 
     def gap(self, count: int) -> Any:
-        """1 - psi - (count - 1) phi: below every eigenvalue of the Gram matrix of `count` points (Gershgorin)."""
+        """1 - psi - (count - 1) phi: below the Gram matrix of `count` points (Gershgorin)."""
         return 1 - self.claim["psi"] - (count - 1) * self.claim["phi"]
 
     @cached_property
     def beta_max(self) -> Any:
-        """Lemma M for any U = sum u_j^2: (B + sqrt(B^2 + 4AU delta_1))/(2A), B = 1 + epsilon_1 sqrt((1-psi) U)."""
-        a, u = self.gap(self.m), sum((arb(v) ** 2 for v in self.weights), arb(0))
+        """Lemma M, U = sum u_j^2: (B + sqrt(B^2 + 4AU delta_1)) / (2A), B = 1 + epsilon_1 sqrt((1-psi) U)."""
+        a, u = self.gap(self.m), self.weight
         b = 1 + self.claim["epsilon_1"] * _root((1 - self.claim["psi"]) * u)
         return (b + _root(b**2 + 4 * a * u * self.claim["delta_1"])) / (2 * a)
 
-    def norm_lemma(self) -> Any:
-        """B_T^2 = sum_+- M_+- / (U_+- (1 + psi + (M_+- - 1) phi)); linear: M / (1 + psi + (M - 1) phi)."""
-        labels, total = [self.d.labels[i] for i in self.retained], arb(0)
-        for sign in (1, -1):
-            count = len(labels) if self.d.linear else labels.count(sign)
-            weight = sum((arb(u) ** 2 for u in self.weights if u * sign > 0), arb(0))
-            if count and weight > 0:
-                total += count / (weight * (1 + self.claim["psi"] + (count - 1) * self.claim["phi"]))
-        return total
-
-    def projected(self) -> tuple[Any, Any, Any]:
-        """|P h|^2, |(I - P) h|^2 and |theta - c (I - P) h|^2, with <theta, h> = sum_ji Z_ji Q_ji over R."""
+    def projected(self) -> tuple[Any, Any, Any, Any]:
+        """|P h|^2, |(I - P) h|^2, |P theta|^2 and |theta - c (I - P) h|^2; <theta, h> = tr(Z^T Q_R)."""
         block = arb_mat([[self.gram[i, j] for j in self.retained] for i in self.retained]).inv()
-        z, h = (arb_mat([[a[j, i] for i in self.retained] for j in range(self.n)]) for a in (self.z, self.z_step))
-        rho = ((h.transpose() * h) * block).trace()
-        rest = (self.z_step.transpose() * self.q_forget).trace() - rho
-        cross = (self.z.transpose() * self.q_forget).trace() - ((h.transpose() * z) * block).trace()
-        whole = self.inner(self.z, self.z) + self.omega
-        return rho, rest, whole - 2 * self.step * cross + self.step**2 * rest
+        z, h = (arb_mat([[r[i] for i in self.retained] for r in a.tolist()]) for a in (self.z, self.z_step))
+        inside, along, square = ((a.transpose() * b * block).trace() for a, b in ((h, h), (h, z), (z, z)))
+        rest = (self.z_step.transpose() * self.q_forget).trace() - inside
+        cross = (self.z.transpose() * self.q_forget).trace() - along
+        moved = self.inner(self.z, self.z) + self.omega - 2 * self.step * cross + self.step**2 * rest
+        return inside, rest, square, moved
 
     @cached_property
     def sides(self) -> Sides:
-        """The named bound (docs/theory, Theorem P; Theorem R, sharp and coarse; Theorem L, all three)."""
+        """The named bound (docs/theory, Theorem P; Theorems R and L and their coarse forms)."""
         name, strength = self.bound["name"], self.bound["strength"]
         hypotheses = [Check(abs(self.d.step_scale - 1), 0.0, "the step scale is not 1")]
+        if (name, strength) == ("projection", "instance"):
+            hypotheses = []
         if name == "scaling":
             hypotheses.append(Check(int(not self.d.linear), 0, "the model is not linear"))
-        if strength != "instance":
+        if strength == "sharp":
             hypotheses.append(Check(0, self.gap(self.m), "1 - psi - (m - 1) phi is not positive", True))
         if strength == "coarse":
-            return self.coarse(name == "scaling", hypotheses)
+            return self.coarse(name, hypotheses)
         if name == "scaling":
             return self.scaling(strength == "instance", hypotheses)
-        return self.projection(strength == "instance", hypotheses)
+        return self.projection(name, strength == "instance", hypotheses)
 
-    def projection(self, instance: bool, hypotheses: list[Check]) -> Sides:
+    def projection(self, name: str, instance: bool, hypotheses: list[Check]) -> Sides:
         """epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho/N + margin)^2).
 
-        Worst case: rho = k beta_max kappa / min |u_j| and N = B_T. Instance: rho = |Ph| and N = |theta - (I-P) h|;
-        at step c, epsilon_1 + sqrt(rho^2 + (1-c)^2 |(I-P) h|^2) and c rho.
+        Instance: rho = |Ph|, N = |theta - (I-P) h|; at step c, epsilon_1 + rho + |1-c| |(I-P) h| and c rho; for
+        the span certificate sqrt(rho^2 + epsilon_1^2) and N = |P theta| in tau. Worst case:
+        rho = k beta_max kappa / min |u_j| and N^2 = M / (U (1 + psi + (M-1) phi)).
         """
+        claim, count = self.claim, len(self.retained)
         if instance:
-            rho, rest, length = self.projected()
-            extra, hypotheses = _root(rho + (1 - self.step) ** 2 * rest), []
-            sine = self.step * _root(rho) / _root(length) + self.bound["margin"]
+            inside, rest, square, moved = self.projected()
+            rho = _root(inside)
+            extra, side, norm = rho + abs(1 - self.step) * _root(rest), self.step * rho, _root(moved)
+            if name == "span":
+                side, norm = _root(inside + claim["epsilon_1"] ** 2), _root(square)
         else:
-            count = len(self.retained)
-            kappa = self.claim["phi"] * _root(count) / _root(self.gap(count))
-            extra = self.k * self.beta_max * kappa / min(abs(u) for u in self.weights)
-            sine = extra / _root(self.norm_lemma()) + self.bound["margin"]
-        tau, angle = sine**2 / (1 + _root(1 - sine**2)), [Check(sine, 1, "rho is not below the norm", True)]
-        return Sides(hypotheses, self.claim["epsilon_1"] + extra, self.claim["delta_1"], tau, angle)
+            kappa = claim["phi"] * _root(count) / _root(self.gap(count))
+            side = extra = self.k * self.beta_max * kappa / min(abs(u) for u in self.weights)
+            norm = _root(count / (self.weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
+            hypotheses.append(Check(int(name == "span"), 0, "the bound has no worst-case form"))
+        sine = side / norm + self.bound["margin"]
+        tau, angle = (
+            sine**2 / (1 + _root(1 - sine**2)),
+            [Check(sine, 1, "the sine in tau is not below 1", True)],
+        )
+        return Sides(hypotheses, claim["epsilon_1"] + extra, claim["delta_1"], tau, angle)
 
     def scaling(self, instance: bool, hypotheses: list[Check]) -> Sides:
-        """epsilon_1/(1-l), (delta_1 + 2 l lambda_max)/(1-l)^2, 0; leakage l = max_T |H_i| or k beta_max phi."""
+        """epsilon_1/(1-l), (delta_1 + 2 l lambda_max)/(1-l)^2, 0, with l = max_T |H_i| or k beta_max phi."""
+        leak, largest = self.k * self.beta_max * self.claim["phi"], self.beta_max
         if instance:
             leak = functools.reduce(arb.max, [abs(self.z_step[0, i]) for i in self.retained])
-            largest = arb(max(self.d.original.multipliers[i] for i in self.retained))
-        else:
-            leak, largest = self.k * self.beta_max * self.claim["phi"], self.beta_max
+            largest = max(self.d.original.multipliers[i] for i in self.retained)
         hypotheses.append(Check(leak, 1, "the leakage is not below 1", True))
         delta = (self.claim["delta_1"] + 2 * leak * largest) / (1 - leak) ** 2
         return Sides(hypotheses, self.claim["epsilon_1"] / (1 - leak), delta, arb(0), [])
 
-    def coarse(self, scaling: bool, hypotheses: list[Check]) -> Sides:
-        """The closed-form lines in eps_d = 4 m n phi for one forgotten point (Theorem L, else Theorem R)."""
-        m, e = self.m, 4 * self.m * self.n * self.claim["phi"]
-        eps, delta = self.claim["epsilon_1"], self.claim["delta_1"]
+    def coarse(self, name: str, hypotheses: list[Check]) -> Sides:
+        """The closed-form lines in eps_d = 4 m n phi (Theorem L: x = k eps_d / m; Theorem R: x = 9 eps_d / m)."""
+        m, k, e = self.m, self.k, 4 * self.m * self.n * self.claim["phi"]
+        eps, delta, linear = self.claim["epsilon_1"], self.claim["delta_1"], name == "scaling"
+        x = (k if linear else 9) * e / m
         hypotheses += [
-            Check(abs(self.k - 1), 0, "the number of forgotten points is not 1"),
             Check(self.claim["psi"], arb(1) / 10, "psi exceeds 0.1"),
             Check(e, 1, "eps_d exceeds 1"),
             Check(eps, 0.5, "epsilon_1 exceeds 0.5"),
             Check(delta, 0.5, "delta_1 exceeds 0.5"),
+            Check(int(name == "span" or linear != self.d.linear), 0, "the bound speaks of something else"),
+            Check(x if k == 1 or not linear else 3 * x, 1, "eps_d is too large for m", k == 1 or not linear),
         ]
-        if scaling:
-            grow, slack = 1 + e / (m - e), arb("7.2") * e / m
-            return Sides(hypotheses, eps * grow, delta * grow + slack, arb(0), [])
+        if linear:
+            return Sides(hypotheses, eps / (1 - x), delta / (1 - x) + arb("7.2") * x, arb(0), [])
         off = functools.reduce(arb.max, [abs(self.n * arb(u) ** 2 - 1) for u in self.d.output_weights])
-        hypotheses.append(Check(int(self.d.linear), 0, "the model is not a two-layer network"))
         hypotheses.append(Check(off, WEIGHT_ROOM, "the output weights are not +-1/sqrt(n)"))
-        hypotheses.append(Check(9 * e, m, "9 eps_d is not below m", True))
-        grow, tau = 1 + 9 * e / (m - 9 * e), 82 * e / m + arb(self.bound["margin"]) ** 2
-        return Sides(hypotheses, eps * grow + 23 * e / _root(m), delta * grow + arb("22.6") * e / m, tau, [])
+        tau = 82 * k**2 * e / m + arb(self.bound["margin"]) ** 2
+        delta = delta / (1 - x) + arb("22.6") * k * e / m
+        return Sides(hypotheses, eps / (1 - x) + 23 * k * e / _root(m), delta, tau, [])
 
     def stated(self, angle: bool) -> list[Check]:
-        """The file's right-hand sides agree with the derived ones (2^-20 relative, a rounding room absolute)."""
+        """The file's right-hand sides agree with the derived ones: 2^-20 relative, or a rounding room."""
         length, checks = _root(self.inner(self.z, self.z) + self.omega), []
         for name in ("epsilon", "delta", "tau") if angle else ("epsilon", "delta"):
             given, true, room = arb(self.bound[name]), getattr(self.sides, name), 2.0**-36 * (1 + length)
@@ -359,31 +365,22 @@ def judge(checks: Iterable[Check]) -> tuple[str, str]:
 
 def _answer(q: Quantities, name: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
     """Answer to one statement, given the answers to those before it."""
-    subject, _, what = name.partition(".")
-    d, ours = q.d, subject == "certificate"
-    z, point = (q.z_cert, d.certificate) if ours else (q.z, d.original)
-    points: Sequence[int] = q.retained if ours else q.everyone
-    if subject == "bound":
-        needs = [n for n in known if n.startswith("original.")]
-        needs += ["assumption"] * (d.bound is not None and d.bound["strength"] != "instance")
-        assumed = q.sides.hypotheses + (q.sides.angle if what == "tau" else [])
-        failed = [(known[n][0], STATEMENTS[n]) for n in needs] + [judge(assumed)]
-        for answer, text in sorted(failed, key=lambda f: f[0] != REFUTED):
-            if answer != PROVED:
-                return (NOT_APPLICABLE if answer == REFUTED else UNDECIDED), f"the bound assumes more: {text}"
-        if what == "stated":
-            return judge(q.stated(judge(q.sides.angle)[0] == PROVED))
-        return judge([Check(q.claim[what], getattr(q.sides, what), f"{what} exceeds its right-hand side")])
-    if what == "selection":
-        return judge(q.selection(z, point, d.forget if ours else []))
-    if what == "stationarity":
-        omega = arb(d.factor) ** 2 * q.omega if ours else q.omega
-        return judge(q.stationarity(z, point.mu, omega, "epsilon" if ours else "epsilon_1"))
-    if what == "slackness":
-        return judge(q.slackness(z, point, points, "delta" if ours else "delta_1"))
-    if what == "feasibility":
-        return judge(q.feasibility(z, points))
-    return judge({"gram": q.definite, "assumption": q.assumption, "angle": q.angle}[name]())
+    which, _, what = name.partition(".")
+    if which in ("original", "certificate"):
+        return judge(q.kkt(which, what))
+    if which != "bound":
+        return judge({"gram": q.definite, "assumption": q.assumption, "angle": q.angle}[name]())
+    needs = [n for n in known if n.startswith("original")]
+    needs += ["assumption"] if q.bound["strength"] != "instance" else []
+    assumed = [(known[n][0], f"that {STATEMENTS[n]}") for n in needs] + [judge(q.sides.hypotheses)]
+    assumed += [judge(q.sides.angle)] if what == "tau" else []
+    for answer, verdict in ((REFUTED, NOT_APPLICABLE), (UNDECIDED, UNDECIDED)):
+        for found, text in assumed:
+            if found == answer:
+                return verdict, f"a hypothesis fails or is open: {text}"
+    if what == "stated":
+        return judge(q.stated(judge(q.sides.angle)[0] == PROVED))
+    return judge([Check(q.claim[what], getattr(q.sides, what), f"{what} exceeds its right-hand side")])
 
 
 def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
@@ -393,26 +390,25 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     known: dict[str, tuple[str, str]] = {}
     bits = dict.fromkeys(names, 0)
     for precision in PRECISIONS:
+        todo = [n for n in names if known.get(n, (UNDECIDED,))[0] == UNDECIDED]
         with ctx.workprec(precision):
             quantities = Quantities(d)
-            for name in names:
-                if known.get(name, (UNDECIDED,))[0] != UNDECIDED:
-                    continue
+            for name in todo:
                 bits[name] = precision
                 try:
                     known[name] = _answer(quantities, name, known)
                 except ZeroDivisionError:
                     known[name] = UNDECIDED, "K cannot be inverted at this precision"
-                if name == "gram" and known[name][0] != PROVED:
+                if known["gram"][0] != PROVED:
                     break
-        if known["gram"][0] == REFUTED or UNDECIDED not in {known[n][0] for n in names if n in known}:
+        if known["gram"][0] == REFUTED:
             break
-    for name in names:
-        known.setdefault(name, (UNDECIDED, "it has no meaning unless K is positive definite"))
-    lines = {n: f"{STATEMENTS[n]}: {known[n][0]}" + f"; {known[n][1]}" * bool(known[n][1]) for n in names}
+    why = "it has no meaning unless K is positive definite"
+    answers = [(n, *known.get(n, (UNDECIDED, why))) for n in names]
+    lines = [Statement(n, a, bits[n], f"{a}: {STATEMENTS[n]}" + (t and f"; {t}")) for n, a, t in answers]
     flints = {"python-flint": flint.__version__, "flint": flint.__FLINT_VERSION__}
     versions = {"format": str(FORMAT["version"]), "python": platform.python_version(), **flints}
-    return Report(path, sha256, versions, [Statement(n, known[n][0], bits[n], lines[n]) for n in names])
+    return Report(path, sha256, versions, lines)
 
 
 def check_file(path: str | os.PathLike[str]) -> Report:

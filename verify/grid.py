@@ -36,7 +36,7 @@ class Grid:
                 raise ValueError(f"--{name} {', '.join(map(str, values))} repeats a value; give each once")
         if self.seeds < 1 or self.seed_start < 0 or self.seed_start + self.seeds > 2**32:
             raise ValueError(
-                f"seeds {self.seed_start} to {self.seed_start + self.seeds - 1}: expected at least one, within 0 .. 2^32-1"
+                f"--seeds {self.seeds} from --seed-start {self.seed_start}: expected at least one, within 0 .. 2^32 - 1"
             )
         for m in self.points:
             if m < 2:

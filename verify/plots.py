@@ -62,7 +62,7 @@ def load_run(folder: Path) -> tuple[Grid, list[Any]]:
     """The grid and blocks of a results folder; ValueError if it is not one."""
     try:
         summary = json.loads((folder / "summary.json").read_text())
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in summary["grid"].items()}
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in summary["grid"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} is not a results folder ({error}); make one with `gaunlearn run --out DIR`") from None
+        raise ValueError(f"{folder} is no results folder ({error}); make one with `gaunlearn run --out DIR`") from None
     return Grid(**fields), load_blocks(folder)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 from importlib import metadata
@@ -27,13 +28,14 @@ from verify.grid import Grid
 from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks, save_blocks
 from verify.suite import Suite
 
-console = Console(highlight=False)
+#: wide enough for the tables where no terminal says how wide it is
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def set_up_jax() -> None:
     """64-bit arrays, and compilations kept in the user's cache folder so that the second start is fast."""
     jax.config.update("jax_enable_x64", True)
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -152,7 +154,7 @@ def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
 def cell_name(row: dict[str, Any]) -> str:
     """The CELL of --reproduce: model, theta, sizes and dimension of a row."""
     g = row["grid"]
-    parts = [row["model"], row["theta"], f"m={g['m']}", f"n={g['n']}", f"k={g['k']}", f"d={g['d']:g}"]
+    parts = [row["model"], row["theta"], f"m={g['m']}", f"n={g['n']}", f"k={g['k']}", f"d={short_number(g['d'])}"]
     parts += [f"signal={g['signal']:g}"] if g["signal"] else []
     parts += [f"loss={g['loss']}"] if g["loss"] != "exponential" else []
     return "/".join(p for p in parts if p is not None and p != "k=None")
@@ -168,7 +170,7 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     for column in keys:
         table.add_column(column, no_wrap=True)
     for d in grid.dims:
-        table.add_column(f"d = {d:.3g}".replace("e+", "e"), justify="right", no_wrap=True)
+        table.add_column(f"d = {short_number(d)}", justify="right", no_wrap=True)
     lines: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
     for row in mine:
         lines.setdefault(tuple(row[c] or "" for c in keys), {}).setdefault(row["grid"]["d"], []).append(row)
@@ -177,8 +179,13 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def short_number(value: float) -> str:
+    """1e13 for 1e+13."""
+    return f"{value:g}".replace("e+0", "e").replace("e+", "e")
+
+
 def cell_text(group: list[dict[str, Any]]) -> str:
-    """"100% 0.82 98%": share of lanes that held, worst ratio over all quantities, discriminating share."""
+    """ "100% 0.82 98%": share of lanes that held, worst ratio over all quantities, discriminating share."""
     total = sum(row[name] for row in group for name in COUNTS)
     if not total:
         return ""
@@ -254,7 +261,7 @@ def reproduce(text: str) -> int:
         )
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"--reproduce {text!r} ({error}); expected CLAIM:CELL:SEED such as relu:relu/limit/m=10/n=40/k=1/d=1e+08:17"
+            f"--reproduce {text!r} ({error}); expected CLAIM:CELL:SEED such as relu:relu/limit/m=10/n=40/k=1/d=1e8:17"
         ) from None
     table = Table(box=box.SIMPLE_HEAD, title=text, title_justify="left")
     for column in ("model", "theta", "comparison", "lhs", "rhs", "ratio", "verdict", "hypotheses"):
@@ -284,5 +291,3 @@ def _add_lane(table: Table, model: str, suite: Suite, name: str, result: Check, 
             Reason(int(one.reason)).text,
         )  # fmt: skip
     return bad
-
-

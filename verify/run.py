@@ -69,7 +69,7 @@ def _cell_rows(block: Block, suite: Suite, grid: Grid) -> list[dict[str, Any]]:
     for d in grid.dims:
         for signal in grid.signals_of(block.shape):
             here = (block.d == d) & (block.signal == signal)
-            arrays = {n: v[here] for n, v in block.results[suite.name].items() if not isinstance(v, Check)}
+            arrays = {n: np.asarray(v)[here] for n, v in block.results[suite.name].items() if not isinstance(v, Check)}
             assert suite.per_cell is not None
             for name, result in suite.per_cell(block.shape, d, signal, arrays).items():
                 assert isinstance(result, Check)
@@ -148,7 +148,7 @@ def load_blocks(folder: Path) -> list[Block]:
             else:
                 results.setdefault(claim, {})[name] = value
         for (claim, name), parts in fields.items():
-            results.setdefault(claim, {})[name] = Check(**parts)
+            results.setdefault(claim, {})[name] = Check(**parts)  # type: ignore[arg-type]
         blocks.append(Block(shape, results=results, **lanes))
     if not blocks:
         raise ValueError(f"{folder} holds no lanes-*.npz; make one with `gaunlearn run --out {folder}`")

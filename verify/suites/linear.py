@@ -8,15 +8,15 @@ from verify.suite import Evaluation, Results, Suite
 
 def evaluate(e: Evaluation) -> Results:
     scaling, projection, span = (e.certificates[name] for name in ("scaling", "projection", "span"))
-    record, size = e.record, {"m": e.m, "k": e.k}
+    record = e.record
     out: Results = {}
     for certificate in (scaling, projection, span):
         out |= e.success(certificate, e.instance_bound(certificate), "instance")
     measured = (record.psi, record.phi, *bounds.outward(e.point, scaling))
-    out |= e.success(scaling, bounds.sharp_linear(*measured, **size), "sharp")
-    out |= e.success(scaling, bounds.coarse_linear(*measured, **size), "coarse")
+    out |= e.success(scaling, bounds.sharp_linear(*measured, m=e.m, k=e.k), "sharp")
+    out |= e.success(scaling, bounds.coarse_linear(*measured, m=e.m, k=e.k), "coarse")
     measured = (record.psi, record.phi, *bounds.outward(e.point, projection))
-    out |= e.success(projection, bounds.sharp_linear_projection(*measured, **size), "sharp")
+    out |= e.success(projection, bounds.sharp_linear_projection(*measured, m=e.m, k=e.k), "sharp")
     return out
 
 

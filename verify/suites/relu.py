@@ -9,13 +9,13 @@ from verify.suite import Evaluation, Results, Suite
 
 def evaluate(e: Evaluation) -> Results:
     projection, span, scaling = (e.certificates[name] for name in ("projection", "span", "scaling"))
-    record, size = e.record, {"m": e.m, "n": e.net.num_neurons, "k": e.k}
+    record, n = e.record, e.net.num_neurons
     measured = (record.psi, record.phi, *bounds.outward(e.point, projection))
     out: Results = {}
     for certificate in (projection, span):
         out |= e.success(certificate, e.instance_bound(certificate), "instance")
-    out |= e.success(projection, bounds.sharp_relu(*measured, **size), "sharp")
-    out |= e.success(projection, bounds.coarse_relu(*measured, **size), "coarse")
+    out |= e.success(projection, bounds.sharp_relu(*measured, m=e.m, n=n, k=e.k), "sharp")
+    out |= e.success(projection, bounds.coarse_relu(*measured, m=e.m, n=n, k=e.k), "coarse")
     out["scaling_epsilon_relative"] = scaling.epsilon / scaling.norm
     out["scaling_solved"] = scaling.status == int(Status.OK)
     return out
@@ -23,7 +23,7 @@ def evaluate(e: Evaluation) -> Results:
 
 SUITE = Suite(
     name="relu",
-    statement="one ascent step on a trained two-layer ReLU network is (epsilon, delta, tau)-successful unlearning",
+    statement="one ascent step on a trained two-layer network is (epsilon, delta, tau)-successful unlearning",
     source="docs/theory, Theorem P and Theorem R (the paper's Theorem 4.1)",
     evaluate=evaluate,
     models=("relu",),
