@@ -5,6 +5,7 @@ from gaunlearn_jax import certificates as certificates
 from gaunlearn_jax import data as data
 from gaunlearn_jax import kkt as kkt
 from gaunlearn_jax import models as models
+from gaunlearn_jax import sweep as sweep
 from gaunlearn_jax import train as train
 from gaunlearn_jax import unlearn as unlearn
 from gaunlearn_jax._types import Reason as Reason

@@ -54,7 +54,8 @@ _PART = re.compile(r"(tmp-)?part-([0-9]{6}|[1-9][0-9]{6,})-[0-9a-f]{16}\.npy")
 _LOCK = re.compile(r"lock-(run|[0-9]+-of-[1-9][0-9]*)@([^@]*)@([^@]*)@([^@]*)@([0-9]+)@([0-9]*)")
 _DEBRIS = re.compile(r"lock-.*|tmp-run\.json")  # what a writer killed before run.json was there may leave
 _READ = sum(getattr(os, flag, 0) for flag in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-_MAX_JSON, _MAX_DEPTH, _MAX_LANES, _PATIENCE = 1 << 26, 64, 1 << 53, 20.0
+_MAX_JSON, _MAX_DEPTH, _MAX_LANES = 1 << 26, 64, 1 << 53
+_SHARD_PATIENCE, _RUN_PATIENCE = 0.5, 20.0  # seconds to wait for a lock
 _ABSENT = object()
 
 
@@ -243,9 +244,7 @@ def _read_record(folder: Path) -> RunRecord:
     except ValueError as error:
         raise StoreError(f"{path!r} cannot be read ({error}); {remedy}") from error
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
-        raise StoreError(
-            f"{path!r} does not say format {FORMAT!r}: give a results folder; if it is, {remedy}"
-        )
+        raise StoreError(f"{path!r} does not say format {FORMAT!r}: give a results folder; if it is, {remedy}")
     if entries.pop("checksum", None) != content_hash(entries):
         raise StoreError(f"{path!r} does not match its checksum (a flipped bit, or it was edited); {remedy}")
     if type(entries.get("version")) is not int or entries["version"] != VERSION:
@@ -480,7 +479,7 @@ def _release(lock: Path, owner: int) -> None:
 
 @contextmanager
 def _run_json_locked(folder: Path) -> Iterator[None]:
-    lock = _acquire(folder, "run", _PATIENCE)
+    lock = _acquire(folder, "run", _RUN_PATIENCE)
     try:
         yield
     finally:
@@ -725,7 +724,7 @@ def create_or_resume(
     folder = _open_folder(path)
     if os.path.lexists(folder / "run.json"):
         _compatible(folder, asked)  # a difference is named even while another process writes
-    store = Store(folder, shard, asked, _acquire(folder, f"{shard[0]}-of-{shard[1]}", 0.5))
+    store = Store(folder, shard, asked, _acquire(folder, f"{shard[0]}-of-{shard[1]}", _SHARD_PATIENCE))
     try:
         store._begin(asked)
     except BaseException:

@@ -78,7 +78,7 @@ def train(
     *,
     loss: str = "exponential",
     init_scale: float = 1e-3,
-    num_steps: int = 1500,
+    num_steps: int = 500,
     step_size: float = 0.5,
     optimizer: optax.GradientTransformation | None = None,
     retained: Mask | None = None,

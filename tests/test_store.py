@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,11 @@ GRID: dict[str, Any] = {"dims": [1e4, 1e8], "seeds": [0, 8], "losses": ["exponen
 COLUMNS = ["seed", "lhs", "rhs"]
 PARTS = split_lanes(10, 4)  # [0, 4), [4, 8), [8, 10)
 ENVIRONMENT: dict[str, Any] = {"backend": "cpu", "command_line": "verify run"}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_SHARD_PATIENCE", 0.05)
 
 
 def rows(number: int, parts: list[tuple[int, int]] = PARTS) -> np.ndarray:
@@ -567,9 +573,7 @@ def test_parts_that_are_no_plain_files_of_this_run(tmp_path: Path) -> None:
     assert set(ignored) <= set(os.listdir(tmp_path / "run"))
 
 
-def test_a_part_that_may_not_be_read_is_not_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_may_not_be_read_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished(tmp_path)
     genuine = os.open
 
@@ -800,9 +804,7 @@ with begin(sys.argv[1], 10, 4, (int(sys.argv[2]), 2)) as run:
         finish(one)
         finish(two)
     notes = load(tmp_path).record.notes
-    assert {(note["shard"][0], note["number"]) for note in notes} == {
-        (i, k) for i in (0, 1) for k in range(12)
-    }
+    assert {(note["shard"][0], note["number"]) for note in notes} == {(i, k) for i in (0, 1) for k in range(12)}
     assert len(notes) == 24
 
 
@@ -847,6 +849,27 @@ def test_disk_full_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert os.listdir(tmp_path) == []
     monkeypatch.undo()
     finished(tmp_path)
+
+
+def test_file_is_synced_before_its_rename_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut could undo; a kill cannot show it."""
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append("fsync " + ("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"))
+        fsync(descriptor)
+
+    def replaced(source: Any, target: Any) -> None:
+        assert Path(source).name == f"tmp-{Path(target).name}"
+        calls.append("rename")
+        replace(source, target)
+
+    with begin(tmp_path) as run:
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "replace", replaced)
+        run.write(0, rows(0))
+    assert calls == ["fsync file", "rename", "fsync folder"]
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1137,7 +1160,7 @@ def test_which_locks_are_stale(
         assert lock.exists()
         lock.unlink()
     elif alive is None:  # the lock of run.json, held by a live process
-        monkeypatch.setattr(store, "_PATIENCE", 0.1)
+        monkeypatch.setattr(store, "_RUN_PATIENCE", 0.1)
         with pytest.raises(StoreError, match="expected nobody on run"):
             begin(tmp_path)
         assert os.listdir(tmp_path) == [lock.name]

@@ -15,9 +15,9 @@ Keys (n neurons, m points; every key is required, no other is allowed):
                              for theta^ = theta - c h. For the kind scaling preactivations is null
                              and theta~ = f theta^, whose angle is exactly 0
     claimed                  epsilon_1, delta_1 of theta; epsilon, delta, tau of theta~; psi, phi of K
-    bound                    null, or name (projection | span | scaling), strength (instance | sharp | coarse),
-                             the right-hand sides epsilon, delta, tau, and margin (room added to the sine
-                             of the angle in tau)
+    bound                    null, or name (projection | span | scaling), strength (instance | sharp |
+                             coarse), the right-hand sides epsilon, delta, tau, and margin (room added to
+                             the sine of the angle in tau)
 
 Floats are written as the shortest decimal that reads back exactly (Python's repr; every correctly rounding
 parser restores the same 64 bits). theta^ is never stored. Claims are rounded outward: with
@@ -125,14 +125,17 @@ def build(
     """Certificate document from measured values; the claims in it are rounded outward (module docstring).
 
     `forget` is a boolean mask [m] or indices. `factor` defaults to 1 (projection), 0 (span, retrain) or, for
-    the kind scaling, (1 + 2^-46) / min(1, min_T q_i(theta^)). `bound` holds name, strength and the right-hand sides
-    epsilon, delta, tau of a bound that applies. psi and phi are measured from `gram`. Raises CertificateError
-    for values that the format refuses, and for a singular or indefinite `gram`, which has no certificate.
+    the kind scaling, (1 + 2^-46) / min(1, min_T q_i(theta^)). `bound` holds name, strength and the right-hand
+    sides epsilon, delta, tau of a bound that applies. K is the symmetric part of `gram`; psi and phi are
+    measured from it. Raises CertificateError for values that the format refuses, and for a singular or
+    indefinite `gram`, which has no certificate.
     """
     k, y, u = (np.asarray(a, np.float64) for a in (gram, labels, output_weights))
     z, q_mu = np.asarray(preactivations, np.float64), np.asarray(mu, np.float64)
-    if k.ndim != 2 or k.shape[0] != k.shape[1] or not np.all(np.isfinite(k)):
-        raise _fail("gram", f"an array of shape {k.shape}", "a finite square matrix, points @ points.T")
+    square = k.ndim == 2 and k.shape[0] == k.shape[1] and bool(np.all(np.isfinite(k)))
+    if not square or np.abs(k - k.T).max(initial=0.0) > 1e-12 * np.abs(k).max(initial=0.0):
+        raise _fail("gram", f"an array of shape {k.shape}", "a finite symmetric matrix, points @ points.T")
+    k = (k + k.T) / 2
     if z.shape != (u.size, y.size) or q_mu.shape != z.shape or k.shape[0] != y.size:
         given = f"shapes {z.shape}, {q_mu.shape} and {k.shape}"
         expected = f"[n, m], [n, m] and [m, m] for {u.size} output weights and {y.size} labels"
@@ -379,8 +382,7 @@ def parse(document: Any) -> Document:
         step_scale=_number(other["step_scale"], "certificate.step_scale", 0.0),
         factor=_number(other["factor"], "certificate.factor", 0.0),
         claimed={
-            name: _number(claimed[name], f"claimed.{name}", 0.0, 2.0 if name == "tau" else math.inf)
-            for name in CLAIMS
+            name: _number(claimed[name], f"claimed.{name}", 0.0, 2.0 if name == "tau" else math.inf) for name in CLAIMS
         },
         bound=_bound(top["bound"]),
     )

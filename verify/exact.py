@@ -7,10 +7,10 @@ derived: h has coefficients Q_R and pre-activations H = Q_R K. For weights with 
 
     <A, B> = tr(B^T A K^-1),   |e|^2 = <Z - QK, Z - QK> + |W_perp|^2,   |Ph|^2 = tr(H_T^T H_T K_TT^-1).
 
-Floats are exact dyadic numbers, and squares are compared instead of roots outside the bounds. A statement is
-a list of inequalities: *proved* when every ball comparison succeeds, *refuted* when a reversed one does, else
-tried again at the next of `PRECISIONS` bits; what is open at the last one is *undecided*. A ball answers False
-to both, so "not proved" never means refuted. A bound with a hypothesis that fails is *not applicable*.
+Floats are exact dyadic numbers. A statement is a list of inequalities: *proved* when every ball comparison
+succeeds, *refuted* when a reversed one does, else tried again at the next of `PRECISIONS` bits; what is open at
+the last one is *undecided*. A ball answers False to both, so "not proved" never means refuted. A bound with a
+hypothesis that fails is *not applicable*.
 Source: docs/theory, Theorems P, R and L, Lemma M, Norm lemma, Coarse forms, Rigour.
 """
 
@@ -79,6 +79,14 @@ def _root(x: Any) -> Any:
     return arb(x).nonnegative_part().sqrt()
 
 
+def _inverse(a: Any) -> Any:
+    """Ball inverse; all nan at a precision that does not show `a` to be invertible."""
+    try:
+        return a.inv()
+    except ZeroDivisionError:
+        return arb_mat(a.nrows(), a.ncols(), [arb.nan()] * (a.nrows() * a.ncols()))
+
+
 def _pivots(a: list[list[Any]]) -> list[Any]:
     """Pivots of symmetric elimination as balls, up to the first that is not surely positive."""
     for k, row in enumerate(a):
@@ -97,7 +105,7 @@ class Quantities:
     def __init__(self, document: Document) -> None:
         d = self.d = document
         self.m, self.n, self.k = len(d.labels), len(d.output_weights), len(d.forget)
-        self.everyone = range(self.m)
+        self.everyone = list(range(self.m))
         self.pairs = [(i, j) for i in self.everyone for j in range(i)]
         self.retained = [i for i in self.everyone if i not in d.forget]
         self.weights = [u for u in d.output_weights if u != 0]
@@ -122,7 +130,7 @@ class Quantities:
 
     @cached_property
     def inverse(self) -> Any:
-        return self.gram.inv()
+        return _inverse(self.gram)
 
     def inner(self, a: Any, b: Any) -> Any:
         """<A, B>: the inner product of two weight matrices given by their pre-activations."""
@@ -133,8 +141,6 @@ class Quantities:
         active = z if self.d.linear else arb_mat([[v.nonnegative_part() for v in row] for row in z.tolist()])
         outputs = (arb_mat([self.d.output_weights]) * active).tolist()[0]
         return [y * value for y, value in zip(self.d.labels, outputs, strict=True)]
-
-    # ------------------------------------------------------------------------------------- statements
 
     def definite(self) -> list[Check]:
         """K = K^T with positive pivots; at the last precision the first open one is decided exactly."""
@@ -155,10 +161,11 @@ class Quantities:
         checks = [Check(abs(k[i, i] - 1), psi, f"|K_ii - 1| exceeds psi at {i}") for i in self.everyone]
         return checks + [Check(abs(k[i, j]), phi, f"|K_ij| exceeds phi at ({i}, {j})") for i, j in self.pairs]
 
-    def selection(self, z: Any, point: Point) -> list[Check]:
-        """0 <= mu <= lambda, mu = lambda where z > 0 (linear: everywhere), mu = 0 where z < 0."""
+    def selection(self, z: Any, point: Point, gone: list[int]) -> list[Check]:
+        """0 <= mu <= lambda, mu = lambda where z > 0 (linear: everywhere), mu = 0 where z < 0; lambda_gone = 0."""
         linear, tops = self.d.linear, point.multipliers
         checks = [Check(0.0, top, f"multiplier {i} is negative") for i, top in enumerate(tops)]
+        checks += [Check(tops[r], 0.0, f"the forgotten point {r} has a multiplier") for r in gone]
         for j, row in enumerate(point.mu):
             for i, (mu, top) in enumerate(zip(row, tops, strict=True)):
                 checks.append(Check(0.0, mu, f"mu[{j}][{i}] is negative"))
@@ -173,24 +180,19 @@ class Quantities:
 
     def kkt(self, which: str, what: str) -> list[Check]:
         """One part of the definition of an (epsilon, delta)-KKT point, for theta on S or theta~ on T."""
-        d, original = self.d, which == "original"
-        z, point = (self.z, d.original) if original else (self.z_cert, d.certificate)
-        points, suffix = (self.everyone, "_1") if original else (self.retained, "")
+        points, z, point, suffix, share = self.everyone, self.z, self.d.original, "_1", arb(1)
+        if which == "certificate":
+            points, z, point, suffix = self.retained, self.z_cert, self.d.certificate, ""
+            share = arb(self.d.factor) ** 2
         if what == "selection":
-            zero = [] if original else d.forget
-            gone = [
-                Check(point.multipliers[r], 0.0, f"the forgotten point {r} has a multiplier") for r in zero
-            ]
-            return self.selection(z, point) + gone
+            return self.selection(z, point, [] if which == "original" else self.d.forget)
         if what == "stationarity":
-            e = z - self.coefficients(point.mu, self.everyone) * self.gram
-            squared = self.inner(e, e) + (1 if original else arb(d.factor) ** 2) * self.omega
-            return [Check(squared, self.claim["epsilon" + suffix] ** 2, f"|e|^2 exceeds epsilon{suffix}^2")]
-        q, lambdas, delta = self.margins(z), point.multipliers, self.claim["delta" + suffix]
+            e, top = z - self.coefficients(point.mu, self.everyone) * self.gram, "epsilon" + suffix
+            squared = self.inner(e, e) + share * self.omega
+            return [Check(squared, self.claim[top] ** 2, f"|e|^2 exceeds {top}^2")]
+        q, lam, top = self.margins(z), point.multipliers, "delta" + suffix
         if what == "slackness":
-            return [
-                Check(lambdas[i] * (q[i] - 1), delta, f"delta{suffix} is exceeded at {i}") for i in points
-            ]
+            return [Check(lam[i] * (q[i] - 1), self.claim[top], f"{top} is exceeded at {i}") for i in points]
         return [Check(1, q[i], f"the margin of point {i} is below 1") for i in points]
 
     def angle(self) -> list[Check]:
@@ -210,8 +212,6 @@ class Quantities:
             checks.append(Check(low, square, "<a, b> is negative and <a, b>^2 above (1 - tau)^2 |a|^2 |b|^2"))
         return checks
 
-    # ----------------------------------------------------------------------------------------- bounds
-
     def gap(self, count: int) -> Any:
         """1 - psi - (count - 1) phi: below the Gram matrix of `count` points (Gershgorin)."""
         return 1 - self.claim["psi"] - (count - 1) * self.claim["phi"]
@@ -225,9 +225,10 @@ class Quantities:
 
     def projected(self) -> tuple[Any, Any, Any, Any]:
         """|P h|^2, |(I - P) h|^2, |P theta|^2 and |theta - c (I - P) h|^2; <theta, h> = tr(Z^T Q_R)."""
-        block = arb_mat([[self.gram[i, j] for j in self.retained] for i in self.retained]).inv()
+        block = arb_mat([[self.gram[i, j] for j in self.retained] for i in self.retained])
+        inverse = _inverse(block)
         z, h = (arb_mat([[r[i] for i in self.retained] for r in a.tolist()]) for a in (self.z, self.z_step))
-        inside, along, square = ((a.transpose() * b * block).trace() for a, b in ((h, h), (h, z), (z, z)))
+        inside, along, square = ((a.transpose() * b * inverse).trace() for a, b in ((h, h), (h, z), (z, z)))
         rest = (self.z_step.transpose() * self.q_forget).trace() - inside
         cross = (self.z.transpose() * self.q_forget).trace() - along
         moved = self.inner(self.z, self.z) + self.omega - 2 * self.step * cross + self.step**2 * rest
@@ -236,44 +237,40 @@ class Quantities:
     @cached_property
     def sides(self) -> Sides:
         """The named bound (docs/theory, Theorem P; Theorems R and L and their coarse forms)."""
-        name, strength = self.bound["name"], self.bound["strength"]
-        hypotheses = [Check(abs(self.d.step_scale - 1), 0.0, "the step scale is not 1")]
-        if (name, strength) == ("projection", "instance"):
-            hypotheses = []
-        if name == "scaling":
-            hypotheses.append(Check(int(not self.d.linear), 0, "the model is not linear"))
-        if strength == "sharp":
+        name, instance, d = self.bound["name"], self.bound["strength"] == "instance", self.d
+        coarse = self.bound["strength"] == "coarse"
+        plain = [
+            (d.step_scale == 1 or (instance and name == "projection"), "the step scale is not 1"),
+            (instance or name != "span", "the span certificate has no worst-case bound"),
+            (d.linear if name == "scaling" else not (coarse and d.linear), "the model is of the other kind"),
+        ]
+        hypotheses = [Check(int(not holds), 0, text) for holds, text in plain]
+        if not instance:
             hypotheses.append(Check(0, self.gap(self.m), "1 - psi - (m - 1) phi is not positive", True))
-        if strength == "coarse":
-            return self.coarse(name, hypotheses)
-        if name == "scaling":
-            return self.scaling(strength == "instance", hypotheses)
-        return self.projection(name, strength == "instance", hypotheses)
+        if coarse:
+            return self.coarse(hypotheses)
+        return self.scaling(instance, hypotheses) if name == "scaling" else self.projection(instance, hypotheses)
 
-    def projection(self, name: str, instance: bool, hypotheses: list[Check]) -> Sides:
+    def projection(self, instance: bool, hypotheses: list[Check]) -> Sides:
         """epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho/N + margin)^2).
 
         Instance: rho = |Ph|, N = |theta - (I-P) h|; at step c, epsilon_1 + rho + |1-c| |(I-P) h| and c rho; for
-        the span certificate sqrt(rho^2 + epsilon_1^2) and N = |P theta| in tau. Worst case:
+        the span certificate, in tau, sqrt(rho^2 + epsilon_1^2) and N = |P theta|. Worst case:
         rho = k beta_max kappa / min |u_j| and N^2 = M / (U (1 + psi + (M-1) phi)).
         """
         claim, count = self.claim, len(self.retained)
         if instance:
             inside, rest, square, moved = self.projected()
-            rho = _root(inside)
-            extra, side, norm = rho + abs(1 - self.step) * _root(rest), self.step * rho, _root(moved)
-            if name == "span":
+            side, norm = self.step * _root(inside), _root(moved)
+            extra = _root(inside) + abs(1 - self.step) * _root(rest)
+            if self.bound["name"] == "span":
                 side, norm = _root(inside + claim["epsilon_1"] ** 2), _root(square)
         else:
             kappa = claim["phi"] * _root(count) / _root(self.gap(count))
             side = extra = self.k * self.beta_max * kappa / min(abs(u) for u in self.weights)
             norm = _root(count / (self.weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
-            hypotheses.append(Check(int(name == "span"), 0, "the bound has no worst-case form"))
         sine = side / norm + self.bound["margin"]
-        tau, angle = (
-            sine**2 / (1 + _root(1 - sine**2)),
-            [Check(sine, 1, "the sine in tau is not below 1", True)],
-        )
+        tau, angle = sine**2 / (1 + _root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
         return Sides(hypotheses, claim["epsilon_1"] + extra, claim["delta_1"], tau, angle)
 
     def scaling(self, instance: bool, hypotheses: list[Check]) -> Sides:
@@ -286,39 +283,31 @@ class Quantities:
         delta = (self.claim["delta_1"] + 2 * leak * largest) / (1 - leak) ** 2
         return Sides(hypotheses, self.claim["epsilon_1"] / (1 - leak), delta, arb(0), [])
 
-    def coarse(self, name: str, hypotheses: list[Check]) -> Sides:
-        """The closed-form lines in eps_d = 4 m n phi (Theorem L: x = k eps_d / m; Theorem R: x = 9 eps_d / m)."""
-        m, k, e = self.m, self.k, 4 * self.m * self.n * self.claim["phi"]
-        eps, delta, linear = self.claim["epsilon_1"], self.claim["delta_1"], name == "scaling"
-        x = (k if linear else 9) * e / m
+    def coarse(self, hypotheses: list[Check]) -> Sides:
+        """The closed forms in e = 4 m n phi, where x = k e/m (linear, Theorem L) or 9 e/m (Theorem R)."""
+        m, k, e, linear = self.m, self.k, 4 * self.m * self.n * self.claim["phi"], self.d.linear
+        eps, delta, x = self.claim["epsilon_1"], self.claim["delta_1"], (k if linear else 9) * e / m
+        off = [abs(self.n * arb(u) ** 2 - 1) for u in self.d.output_weights]
         hypotheses += [
             Check(self.claim["psi"], arb(1) / 10, "psi exceeds 0.1"),
             Check(e, 1, "eps_d exceeds 1"),
             Check(eps, 0.5, "epsilon_1 exceeds 0.5"),
             Check(delta, 0.5, "delta_1 exceeds 0.5"),
-            Check(int(name == "span" or linear != self.d.linear), 0, "the bound speaks of something else"),
-            Check(x if k == 1 or not linear else 3 * x, 1, "eps_d is too large for m", k == 1 or not linear),
+            Check(functools.reduce(arb.max, off), WEIGHT_ROOM, "some output weight is not +-1/sqrt(n)"),
+            Check(3 * x if linear and k > 1 else x, 1, "eps_d is too large for m", not linear or k <= 1),
         ]
         if linear:
             return Sides(hypotheses, eps / (1 - x), delta / (1 - x) + arb("7.2") * x, arb(0), [])
-        off = functools.reduce(arb.max, [abs(self.n * arb(u) ** 2 - 1) for u in self.d.output_weights])
-        hypotheses.append(Check(off, WEIGHT_ROOM, "the output weights are not +-1/sqrt(n)"))
-        tau = 82 * k**2 * e / m + arb(self.bound["margin"]) ** 2
-        delta = delta / (1 - x) + arb("22.6") * k * e / m
-        return Sides(hypotheses, eps / (1 - x) + 23 * k * e / _root(m), delta, tau, [])
+        slack, tau = arb("22.6") * k * e / m, 82 * k**2 * e / m + arb(self.bound["margin"]) ** 2
+        return Sides(hypotheses, eps / (1 - x) + 23 * k * e / _root(m), delta / (1 - x) + slack, tau, [])
 
     def stated(self, angle: bool) -> list[Check]:
-        """The file's right-hand sides agree with the derived ones: 2^-20 relative, or a rounding room."""
-        length, checks = _root(self.inner(self.z, self.z) + self.omega), []
-        for name in ("epsilon", "delta", "tau") if angle else ("epsilon", "delta"):
-            given, true, room = arb(self.bound[name]), getattr(self.sides, name), 2.0**-36 * (1 + length)
-            if name == "tau":
-                given, true, room = _root(given), _root(true), arb(2.0**-38)
-            checks.append(Check(abs(given - true), true * 2.0**-20 + room, f"bound.{name} is another number"))
+        """The file's right-hand sides are those of the bound: within 2^-10 relative or a rounding room."""
+        room, checks = 2.0**-36 * (1 + _root(self.inner(self.z, self.z) + self.omega)), []
+        for name, least in [("epsilon", room), ("delta", room)] + [("tau", arb(2.0**-70))] * angle:
+            off, side = abs(self.bound[name] - getattr(self.sides, name)), getattr(self.sides, name)
+            checks.append(Check(off, side * 2.0**-10 + least, f"bound.{name} is another number"))
         return checks
-
-
-# ------------------------------------------------------------------------------------------- verdicts
 
 
 @dataclass(frozen=True)
@@ -333,22 +322,16 @@ class Statement:
 
 @dataclass(frozen=True)
 class Report:
-    """All answers about one document; path and sha256 (of the file's bytes) are empty without a file."""
+    """All answers about one document; path and sha256 (of the file's bytes) are empty without a file.
+
+    exit_code is 0: everything proved; 1: something refuted; 3: something undecided or not applicable.
+    """
 
     path: str
     sha256: str
     versions: dict[str, str]
+    exit_code: int
     statements: list[Statement]
-
-    @property
-    def exit_code(self) -> int:
-        """0: everything proved; 1: something refuted; 3: something undecided or not applicable."""
-        answers = {s.answer for s in self.statements}
-        return 1 if REFUTED in answers else 0 if answers == {PROVED} else 3
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "exit_code": self.exit_code}
 
 
 def judge(checks: Iterable[Check]) -> tuple[str, str]:
@@ -387,28 +370,22 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     """Answer every statement of a decoded document; CertificateError if it is not a certificate."""
     d = parse(document)
     names = [n for n in STATEMENTS if d.bound is not None or not n.startswith("bound")]
-    known: dict[str, tuple[str, str]] = {}
+    known = dict.fromkeys(names, (UNDECIDED, "it has no meaning unless K is positive definite"))
     bits = dict.fromkeys(names, 0)
     for precision in PRECISIONS:
-        todo = [n for n in names if known.get(n, (UNDECIDED,))[0] == UNDECIDED]
         with ctx.workprec(precision):
             quantities = Quantities(d)
-            for name in todo:
-                bits[name] = precision
-                try:
-                    known[name] = _answer(quantities, name, known)
-                except ZeroDivisionError:
-                    known[name] = UNDECIDED, "K cannot be inverted at this precision"
-                if known["gram"][0] != PROVED:
-                    break
-        if known["gram"][0] == REFUTED:
+            for name in [n for n in names if known[n][0] == UNDECIDED]:
+                if known["gram"][0] == PROVED or name == "gram":
+                    known[name], bits[name] = _answer(quantities, name, known), precision
+        if known["gram"][0] == REFUTED or all(answer != UNDECIDED for answer, _ in known.values()):
             break
-    why = "it has no meaning unless K is positive definite"
-    answers = [(n, *known.get(n, (UNDECIDED, why))) for n in names]
-    lines = [Statement(n, a, bits[n], f"{a}: {STATEMENTS[n]}" + (t and f"; {t}")) for n, a, t in answers]
+    lines = [Statement(n, a, bits[n], f"{a}: {STATEMENTS[n]}" + (t and f"; {t}")) for n, (a, t) in known.items()]
+    answers = {answer for answer, _ in known.values()}
+    code = 1 if REFUTED in answers else 0 if answers == {PROVED} else 3
     flints = {"python-flint": flint.__version__, "flint": flint.__FLINT_VERSION__}
     versions = {"format": str(FORMAT["version"]), "python": platform.python_version(), **flints}
-    return Report(path, sha256, versions, lines)
+    return Report(path, sha256, versions, code, lines)
 
 
 def check_file(path: str | os.PathLike[str]) -> Report:
@@ -419,12 +396,10 @@ def check_file(path: str | os.PathLike[str]) -> Report:
 
 def check_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[int, list[dict[str, Any]]]:
     """Exit code of all files together (2 before 1 before 3 before 0), and a report or an error for each."""
-    codes, reports = {0}, []
+    reports = []
     for path in paths:
         try:
-            report = check_file(path).as_dict()
+            reports.append(asdict(check_file(path)))
         except CertificateError as error:
-            report = {"path": os.fspath(path), "error": str(error), "exit_code": 2}
-        codes.add(report["exit_code"])
-        reports.append(report)
-    return next(code for code in (2, 1, 3, 0) if code in codes), reports
+            reports.append({"path": os.fspath(path), "exit_code": 2, "error": str(error)})
+    return next((c for c in (2, 1, 3) if any(r["exit_code"] == c for r in reports)), 0), reports
