@@ -64,7 +64,6 @@ def projection(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask
         multipliers=point.multipliers,
         selection=point.selection,
         orthogonal=point.orthogonal_norm,
-        difference=scale * inside,
     )  # fmt: skip
 
 
@@ -75,7 +74,6 @@ def span(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scal
     Source: docs/theory, Four certificates.
     """
     forget = unlearn.check_forget(data, forget, scale)
-    h, _ = unlearn.ascent_direction(net, data, point, forget)
     inside = numerics.project(point.params, numerics.orthonormal_basis(data.points, ~forget))
     z_inside = models.preactivations(data.points, inside)
     return _certify(
@@ -85,7 +83,6 @@ def span(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scal
         multipliers=point.multipliers,
         selection=point.selection,
         orthogonal=jnp.zeros(()),
-        difference=inside - (point.params - scale * h),
     )  # fmt: skip
 
 
@@ -111,7 +108,7 @@ def scaling(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, s
     return _certify(
         "scaling", net, data, point, forget, scale,
         params=params, z=z, multipliers=multipliers, selection=selection, orthogonal=orthogonal,
-        difference=jnp.zeros_like(params),
+        shrink=shrink,
         status=jnp.where(smallest > 0, status, Status.INFEASIBLE),
     )  # fmt: skip
 
@@ -124,12 +121,10 @@ def retrain(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, s
     """
     forget = unlearn.check_forget(data, forget, scale)
     best = kkt.solve_pattern(net, data, point.selection, ~forget, kkt.MAX_REPEATS)
-    h, _ = unlearn.ascent_direction(net, data, point, forget)
     return _certify(
         "retrain", net, data, point, forget, scale,
         params=best.params, z=best.preactivations, multipliers=best.multipliers, selection=best.selection,
         orthogonal=jnp.zeros(()),
-        difference=best.params - (point.params - scale * h),
         status=jnp.maximum(point.status, best.status),
     )  # fmt: skip
 
@@ -169,18 +164,19 @@ def _certify(
     multipliers: PerPoint,
     selection: PerPair,
     orthogonal: Array,
-    difference: Params,
+    shrink: Array | float = 1.0,
     status: Array | None = None,
 ) -> Certificate:
-    """Measure theta_tilde; `difference` is the in-span part of theta_tilde - theta_hat (up to a positive factor)."""
+    """Measure theta_tilde against the step as `gradient_ascent` makes it; tau from their difference, after theta_hat is
+    divided by `shrink` (which no angle sees)."""
     lam = jnp.where(forget, 0.0, multipliers)
     got = kkt.measure(net, data, params, z, lam, selection, ~forget, orthogonal)
     size = numerics.norm(params, orthogonal)
     # the norm outside the span is either shared by theta_hat (then no part of the difference) or dropped altogether
-    shared = orthogonal > 0
+    after = unlearn.gradient_ascent(net, data, point, forget, scale)
+    lost = jnp.where(orthogonal > 0, 0.0, after.orthogonal_norm)
     whole = jnp.concatenate([params.ravel(), jnp.atleast_1d(orthogonal)])
-    lost = jnp.where(shared, 0.0, point.orthogonal_norm)
-    moved = jnp.concatenate([difference.ravel(), jnp.atleast_1d(lost)])
+    moved = jnp.concatenate([(params - after.params / shrink).ravel(), jnp.atleast_1d(lost)])
     tau = numerics.one_minus_cos(whole, moved)
     slip = got.error / jnp.where(size > 0, size, 1.0)
     own = point.status if status is None else status

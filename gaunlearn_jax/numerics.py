@@ -17,7 +17,7 @@ OUTWARD = 1.0 + 2.0**-46
 
 def require_x64() -> None:
     """Raise unless 64-bit arrays are enabled: verdicts in float32 would be rounding noise."""
-    if not jax.config.read("jax_enable_x64"):
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise RuntimeError(
             "gaunlearn_jax computes in float64 but 64-bit arrays are disabled; call "
             'jax.config.update("jax_enable_x64", True) before creating arrays (or set JAX_ENABLE_X64=1).'

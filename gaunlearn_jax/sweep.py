@@ -55,30 +55,45 @@ def batched(
     *args: Any,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_halved: Callable[[int], None] | None = None,
 ) -> Any:
     """Call `fn` on every lane: args are pytrees with a leading lane axis, the result likewise (NumPy arrays).
 
     `chunk` lanes run at once (default 256, padded to a multiple of the devices); progress(done, total) is called after
-    each chunk. Draws made inside fn depend on its arguments alone, never on the chunk. ValueError for an empty sweep
-    or unequal lane axes.
+    each chunk. When a device runs out of memory the chunk is halved, on_halved(new size) is called, and the work goes
+    on. Draws made inside fn depend on its arguments alone, never on the chunk. ValueError for an empty sweep or unequal
+    lane axes.
     """
     lanes = lane_count(args)
     if lanes == 0:
         raise ValueError("the sweep has no lanes: give at least one seed, dimension and forget set")
-    size = chunk_size(lanes, chunk)
-    sharding = lane_sharding()
-    run = compiled(fn)
-    pieces = []
-    for start in range(0, lanes, size):
-        take = np.minimum(np.arange(start, start + size), lanes - 1)
-        part = jax.tree.map(lambda leaf, take=take: jnp.asarray(leaf)[take], args)
-        if sharding is not None:
-            part = jax.device_put(part, sharding)
-        keep = min(size, lanes - start)
-        pieces.append(jax.tree.map(lambda leaf, keep=keep: _host(leaf)[:keep], run(*part)))
+    size, start, pieces = chunk_size(lanes, chunk), 0, []
+    while start < lanes:
+        try:
+            pieces.append(_one_chunk(fn, args, start, size, lanes))
+        except jax.errors.JaxRuntimeError as error:
+            smaller = chunk_size(size // 2, None)
+            if "RESOURCE_EXHAUSTED" not in str(error) or smaller >= size:
+                raise
+            size = smaller
+            if on_halved is not None:
+                on_halved(size)
+            continue
+        start += size
         if progress is not None:
-            progress(min(start + size, lanes), lanes)
+            progress(min(start, lanes), lanes)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def _one_chunk(fn: Callable[..., Any], args: Any, start: int, size: int, lanes: int) -> Any:
+    """Lanes start .. start + size, padded with copies of the last lane so that every chunk has one shape."""
+    take = np.minimum(np.arange(start, start + size), lanes - 1)
+    part = jax.tree.map(lambda leaf: jnp.asarray(leaf)[take], args)
+    sharding = lane_sharding()
+    if sharding is not None:
+        part = jax.device_put(part, sharding)
+    keep = min(size, lanes - start)
+    return jax.tree.map(lambda leaf: _host(leaf)[:keep], compiled(fn)(*part))
 
 
 def _host(leaf: jax.Array) -> Any:

@@ -544,6 +544,7 @@ def test_hostile_parts_with_the_right_hash(tmp_path: Path) -> None:
         saved(rows(0).astype(np.float32)),
         b"\x93NUMPY\x01\x00\xff\xff" + bytes(214),
         bytes(224),
+        store._header(4, 3) + bytes(88),  # one number short
     ):
         file = tmp_path / fake(0, data)
         file.write_bytes(data)
@@ -946,10 +947,11 @@ with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
     print("open", flush=True)
     for number in run.missing():
         run.write(number, rows(number, run.record.parts))
+        time.sleep(float(sys.argv[3]))
 """
-    generator, parts = random.Random(seed), 20 * kills
+    generator, parts, pause = random.Random(seed), 30 * kills, 0.001
     lanes = 32 * parts
-    with process(body, path / "whole", lanes) as child:
+    with process(body, path / "whole", lanes, 0) as child:
         times = []
         for word in ("ready", "open"):
             assert line(child) == word
@@ -958,11 +960,11 @@ with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
         opening, writing = times[1] - times[0], (time.monotonic() - times[1]) / parts
     progress = []
     for kill in range(kills):
-        with process(body, path / "killed", lanes) as child:
+        with process(body, path / "killed", lanes, pause) as child:
             assert line(child) == "ready"
             if kill % 2:
                 assert line(child) == "open"
-            time.sleep(generator.uniform(0, 20 * writing if kill % 2 else opening))
+            time.sleep(generator.uniform(0, 20 * (writing + pause) if kill % 2 else opening))
             child.send_signal(signal.SIGKILL)
             assert child.wait() == -signal.SIGKILL
         if (path / "killed" / "run.json").exists():
@@ -972,7 +974,7 @@ with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
     assert progress == sorted(progress)
     assert len(set(progress)) > kills // 4  # many kills fell between two parts or inside one
     assert progress[-1] < lanes
-    with process(body, path / "killed", lanes) as child:
+    with process(body, path / "killed", lanes, 0) as child:
         finish(child)
     assert contents(path / "killed") == contents(path / "whole")
     assert contents(path / "killed", "run*.json") == contents(path / "whole", "run*.json")

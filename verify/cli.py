@@ -39,6 +39,16 @@ def _list_of(kind: Callable[[str], Any], name: str) -> Callable[[str], tuple[Any
     return parse
 
 
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        index, count = 0, 0
+    if not 0 <= index < count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N, such as 0/2 and 1/2")
+    return index, count
+
+
 def parser() -> Parser:
     top = Parser(prog="gaunlearn", description="Verify the theory of machine unlearning by gradient ascent.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -54,7 +64,9 @@ def parser() -> Parser:
     run.add_argument("--seed-start", type=int, metavar="S", help="first seed")
     run.add_argument("--loss", choices=("exponential", "logistic"), help="training loss")
     run.add_argument("--chunk", type=int, metavar="LANES", help="lanes computed at once")
-    run.add_argument("--out", type=Path, metavar="DIR", help="write DIR/summary.json")
+    run.add_argument("--out", type=Path, metavar="DIR", help="keep the lanes and summary.json there; resumes")
+    run.add_argument("--shard", type=_shard, metavar="I/N", help="compute every N-th part, starting with I (from 0)")
+    run.add_argument("--distributed", action="store_true", help="call jax.distributed.initialize(), share by process")
     size = run.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a small grid")
     size.add_argument("--full", action="store_true", help="a large grid")
@@ -129,5 +141,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         report.print_plan(suites, grid, options.chunk)
         return 0
+    from verify.lanes import Place
+
     folder = None if options.out is None else report.writable_folder(options.out)
-    return report.run_and_report(suites, grid, options.chunk, folder, sys.argv[1:])
+    if folder is None and options.shard is not None:
+        raise ValueError("--shard needs --out DIR: every shard writes its own parts there")
+    shard = options.shard or report.process_share(options.distributed)
+    environment = report.environment(sys.argv[1:], options.chunk)
+    return report.run_and_report(suites, grid, Place(folder, options.chunk, shard, environment))

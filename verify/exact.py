@@ -370,7 +370,7 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     """Answer every statement of a decoded document; CertificateError if it is not a certificate."""
     d = parse(document)
     names = [n for n in STATEMENTS if d.bound is not None or not n.startswith("bound")]
-    known = dict.fromkeys(names, (UNDECIDED, "it has no meaning unless K is positive definite"))
+    known = dict.fromkeys(names, (UNDECIDED, "whether K is positive definite is open"))
     bits = dict.fromkeys(names, 0)
     for precision in PRECISIONS:
         with ctx.workprec(precision):
@@ -378,7 +378,9 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
             for name in [n for n in names if known[n][0] == UNDECIDED]:
                 if known["gram"][0] == PROVED or name == "gram":
                     known[name], bits[name] = _answer(quantities, name, known), precision
-        if known["gram"][0] == REFUTED or all(answer != UNDECIDED for answer, _ in known.values()):
+        if known["gram"][0] == REFUTED:
+            known.update(dict.fromkeys(names[1:], (NOT_APPLICABLE, "there are no points with this K")))
+        if all(answer != UNDECIDED for answer, _ in known.values()):
             break
     lines = [Statement(n, a, bits[n], f"{a}: {STATEMENTS[n]}" + (t and f"; {t}")) for n, (a, t) in known.items()]
     answers = {answer for answer, _ in known.values()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from verify.grid import Grid
-from verify.run import load_blocks
+from verify.lanes import load_blocks
 from verify.suite import Suite
 
 #: greyscale-legible: every series differs in dash and marker as well as in colour

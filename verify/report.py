@@ -25,7 +25,8 @@ from gaunlearn_jax._types import Reason, Verdict
 from verify import registry
 from verify.check import Check, ratio
 from verify.grid import Grid
-from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks, save_blocks
+from verify.lanes import Block, Place, load_blocks, slug
+from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks
 from verify.suite import Suite
 
 #: wide enough for the tables where no terminal says how wide it is
@@ -35,10 +36,17 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 def set_up_jax() -> None:
     """64-bit arrays, and compilations kept in the user's cache folder so that the second start is fast."""
     jax.config.update("jax_enable_x64", True)
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def process_share(distributed: bool) -> tuple[int, int]:
+    """This process's share of the parts: all of them, or by process of an initialised jax.distributed."""
+    if distributed:
+        jax.distributed.initialize()
+    return jax.process_index(), jax.process_count()
 
 
 def print_claims(suites: tuple[Suite, ...]) -> None:
@@ -74,43 +82,60 @@ def writable_folder(path: Path) -> Path:
         raise ValueError(f"--out {path} cannot be written ({error.strerror}); choose another folder") from None
 
 
-def run_and_report(
-    suites: tuple[Suite, ...], grid: Grid, chunk: int | None, folder: Path | None, command: list[str]
-) -> int:
-    """Run, print a table per claim and the verdict, write folder/summary.json; returns the exit code."""
+def run_and_report(suites: tuple[Suite, ...], grid: Grid, place: Place) -> int:
+    """Run, print a table per claim and the verdict, write folder/summary.json; returns the exit code.
+
+    After an interrupt the summary speaks of the lanes that are sealed in the folder, and the same command goes on.
+    """
     began = time.perf_counter()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-    ) as bar:  # fmt: skip
-        tasks: dict[str, tuple[Any, float]] = {}
-        for shape in grid.shapes(suites):
-            label = f"{shape.model} m={shape.m} n={shape.n}" + (" mixture" if shape.source == "mixture" else "")
-            tasks[label] = (bar.add_task(label, total=grid.lanes(shape), rate="compiling"), 0.0)
-
-        def progress(label: str, done: int, total: int) -> None:
-            task, _ = tasks[label]
-            elapsed = max(bar.tasks[task].elapsed or 0.0, 1e-9)
-            bar.update(task, completed=done, rate=f"{done / elapsed:.0f} lanes/s")
-
-        blocks = run_blocks(suites, grid, chunk, progress)
+    try:
+        blocks = _with_progress(suites, grid, place)
+        interrupted = False
+    except KeyboardInterrupt:
+        if place.folder is None or not any(place.folder.glob("*/run.json")):
+            raise
+        blocks, interrupted = load_blocks(place.folder), True
     all_rows = rows(blocks, suites, grid)
     code = exit_code(all_rows, suites)
     for suite in suites:
         print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
     elapsed = time.perf_counter() - began
     print_verdict(all_rows, suites, code, elapsed)
-    if folder is not None:
+    wanted = sum(grid.lanes(shape) for shape in grid.shapes(suites))
+    present = sum(len(block.seed) for block in blocks)
+    if present < wanted:
+        console.print(f"[yellow]{present} of {wanted} lanes are there[/]; the same command computes the rest")
+    if place.folder is not None:
         summary = {
             "verdict": VERDICTS[code],
+            "lanes": {"present": present, "wanted": wanted},
             "claims": all_rows,
             "grid": grid.as_json(),
-            "environment": environment(command, chunk) | {"seconds": elapsed},
+            "environment": place.environment | {"seconds": elapsed},
         }
-        save_blocks(folder, blocks)
-        write_json(folder / "summary.json", summary)
-        console.print(f"wrote {folder / 'summary.json'}")
-    return code
+        write_json(place.folder / "summary.json", summary)
+        console.print(f"wrote {place.folder / 'summary.json'}")
+    return 130 if interrupted else code
+
+
+def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[Block]:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
+    ) as bar:  # fmt: skip
+        tasks = {
+            slug(shape): bar.add_task(slug(shape), total=grid.lanes(shape), rate="", start=False)
+            for shape in grid.shapes(suites)
+        }
+
+        def progress(name: str, done: int, total: int) -> None:
+            task = tasks[name]
+            bar.start_task(task)
+            elapsed = bar.tasks[task].elapsed
+            rate = f"{done / elapsed:.0f} lanes/s" if elapsed and done > 0 and elapsed > 0.5 else "compiling"
+            bar.update(task, completed=done, rate=rate)
+
+        return run_blocks(suites, grid, place, progress)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -181,7 +206,8 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
 
 def short_number(value: float) -> str:
     """1e13 for 1e+13."""
-    return f"{value:g}".replace("e+0", "e").replace("e+", "e")
+    text = f"{value:.3g}" if float(f"{value:.3g}") == value else f"{value:g}"
+    return text.replace("e+0", "e").replace("e+", "e")
 
 
 def cell_text(group: list[dict[str, Any]]) -> str:

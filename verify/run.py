@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gaunlearn_jax import sweep
 from verify import records
 from verify.check import Check, tally
 from verify.grid import Grid
-from verify.records import THETAS, Shape
-from verify.suite import Results, Suite, lane
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """All lanes of one shape: their seeds, dims and signals, and {claim: {name: result}} with a leading lane axis."""
-
-    shape: Shape
-    seed: np.ndarray
-    d: np.ndarray
-    signal: np.ndarray
-    results: dict[str, Results]
+from verify.lanes import Block, Place, Progress, Recorder, compute
+from verify.records import THETAS
+from verify.suite import Suite
 
 
 def run_blocks(
     suites: tuple[Suite, ...],
     grid: Grid,
-    chunk: int | None = None,
+    place: Place | None = None,
     progress: Progress | None = None,
-    recorder: Callable[[Shape], Callable[..., records.Record]] = records.recorder,
+    recorder: Recorder = records.recorder,
 ) -> list[Block]:
     """Compute every lane of every shape; `recorder` makes the function that draws, trains and solves one instance."""
-    blocks = []
-    for shape, members in grid.shapes(suites).items():
-        lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
-        label = f"{shape.model} m={shape.m} n={shape.n}" + (" mixture" if shape.source == "mixture" else "")
-        report = None if progress is None else lambda done, total, label=label: progress(label, done, total)
-        fn = lane(shape, members, grid.forget, recorder(shape))
-        results = sweep.batched(fn, lanes["key"], lanes["d"], lanes["signal"], chunk=chunk, progress=report)
-        blocks.append(Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results))
-    return blocks
+    where = Place() if place is None else place
+    return [compute(shape, members, grid, where, recorder, progress) for shape, members in grid.shapes(suites).items()]
 
 
 def rows(blocks: list[Block], suites: tuple[Suite, ...], grid: Grid) -> list[dict[str, Any]]:
@@ -115,44 +92,6 @@ def _evaluations(suite: Suite, grid: Grid, result: Check) -> list[tuple[str | No
         if theta in suite.thetas
         for j, k in enumerate(grid.forget)
     ]
-
-
-def save_blocks(folder: Path, blocks: list[Block]) -> None:
-    """Every lane's results as folder/lanes-<number>.npz: plain float, int and bool arrays, no pickle."""
-    for number, block in enumerate(blocks):
-        arrays: dict[str, np.ndarray] = {"seed": block.seed, "d": block.d, "signal": block.signal}
-        for claim, results in block.results.items():
-            for name, result in results.items():
-                if isinstance(result, Check):
-                    arrays |= {f"{claim}|{name}|{field}": v for field, v in result._asdict().items()}
-                else:
-                    arrays[f"{claim}|{name}"] = np.asarray(result)
-        shape = {f"shape|{k}": np.asarray(v) for k, v in dataclasses.asdict(block.shape).items()}
-        np.savez_compressed(folder / f"lanes-{number}.npz", **arrays, **shape)  # type: ignore[arg-type]
-
-
-def load_blocks(folder: Path) -> list[Block]:
-    """The blocks that `save_blocks` wrote; ValueError if there are none."""
-    blocks = []
-    for path in sorted(folder.glob("lanes-*.npz")):
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        shape = Shape(**{name.split("|")[1]: arrays.pop(name).item() for name in list(arrays) if "shape|" in name})
-        lanes = {name: arrays.pop(name) for name in ("seed", "d", "signal")}
-        results: dict[str, dict[str, Any]] = {}
-        fields: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        for key, value in arrays.items():
-            claim, name, *field = key.split("|")
-            if field:
-                fields.setdefault((claim, name), {})[field[0]] = value
-            else:
-                results.setdefault(claim, {})[name] = value
-        for (claim, name), parts in fields.items():
-            results.setdefault(claim, {})[name] = Check(**parts)  # type: ignore[arg-type]
-        blocks.append(Block(shape, results=results, **lanes))
-    if not blocks:
-        raise ValueError(f"{folder} holds no lanes-*.npz; make one with `gaunlearn run --out {folder}`")
-    return blocks
 
 
 COUNTS = ("holds", "violated", "inconclusive", "not_applicable", "unconverged")

@@ -1,0 +1,156 @@
+"""Lanes of one shape: computed in parts, kept in a results folder if there is one, handed out as a `Block`.
+
+A result folder DIR holds one `gaunlearn_jax.store` folder per shape. A lane's results are one row of float64 columns
+named "claim|name|field|index"; field is empty for plain arrays, index counts the entries of an array.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gaunlearn_jax import store, sweep
+from verify import records
+from verify.check import Check
+from verify.grid import Grid
+from verify.records import Shape
+from verify.suite import Results, Suite, lane
+
+Progress = Callable[[str, int, int], None]
+Recorder = Callable[[Shape], Callable[..., records.Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """All lanes of one shape: their seeds, dims and signals, and {claim: {name: result}} with a leading lane axis."""
+
+    shape: Shape
+    seed: np.ndarray
+    d: np.ndarray
+    signal: np.ndarray
+    results: dict[str, Results]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where and how to compute: results folder or None, lanes per device call, this process's share (i, N), and what
+    the numbers depend on (recorded, and compared on resume)."""
+
+    folder: Path | None = None
+    chunk: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def slug(shape: Shape) -> str:
+    """The folder name of a shape."""
+    parts = [shape.model, f"m{shape.m}", f"n{shape.n}", shape.loss]
+    return "-".join(parts + ([shape.source] if shape.source != "gaussian" else []))
+
+
+def compute(
+    shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder, progress: Progress | None
+) -> Block:
+    """Compute (or find on disk) the lanes of one shape. With several shards only what is on disk is returned."""
+    lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
+    total = len(lanes["seed"])
+    fn = lane(shape, suites, grid.forget, recorder(shape))
+    size = sweep.chunk_size(total, place.chunk)
+
+    def rows(start: int, stop: int, batch: int, halved: Callable[[int], None] | None = None) -> Any:
+        args = (lanes[name][start:stop] for name in ("key", "d", "signal"))
+        return sweep.batched(fn, *args, chunk=batch, on_halved=halved)
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(slug(shape), done, total)
+
+    if place.folder is None:
+        pieces = []
+        for start, stop in store.split_lanes(total, size):
+            pieces.append(rows(start, stop, size))
+            report(stop)
+        results = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+        return Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results)
+
+    names = list(flatten(jax.eval_shape(jax.vmap(fn), *(lanes[n][:2] for n in ("key", "d", "signal")))))
+    described = grid.as_json() | {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
+    parts = [list(part) for part in store.split_lanes(total, size)]
+    with store.create_or_resume(
+        place.folder / slug(shape), described, names, parts, place.environment, size, shard=place.shard
+    ) as opened:
+        todo = opened.missing()
+        done = total - sum(stop - start for start, stop in (opened.record.parts[i] for i in todo))
+        report(done)
+        for number in todo:
+            start, stop = opened.record.parts[number]
+            part = flatten(rows(start, stop, opened.batch, lambda batch: opened.halve_batch() and None))
+            opened.write(number, np.column_stack(list(part.values())).astype(np.float64))
+            done += stop - start
+            report(done)
+    return load_block(place.folder / slug(shape))
+
+
+def flatten(results: dict[str, Results]) -> dict[str, Any]:
+    """{column name: values [lanes]} of nested results; also of shapes only (then the values are None)."""
+    out: dict[str, Any] = {}
+    for claim, named in sorted(results.items()):
+        for name, result in sorted(named.items()):
+            fields = result._asdict() if isinstance(result, Check) else {"": result}
+            for field, values in fields.items():
+                for index in np.ndindex(*values.shape[1:]):
+                    column = f"{claim}|{name}|{field}|{'.'.join(map(str, index))}"
+                    known = not isinstance(values, jax.ShapeDtypeStruct)
+                    out[column] = np.asarray(values)[(slice(None), *index)] if known else None
+    return out
+
+
+def unflatten(columns: dict[str, np.ndarray]) -> dict[str, Results]:
+    """The nested results that `flatten` took apart (all float64)."""
+    entries: dict[tuple[str, str, str], dict[tuple[int, ...], np.ndarray]] = {}
+    for column, values in columns.items():
+        claim, name, field, index = column.split("|")
+        place = tuple(int(i) for i in index.split(".")) if index else ()
+        entries.setdefault((claim, name, field), {})[place] = values
+    out: dict[str, dict[str, Any]] = {}
+    fields: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for (claim, name, field), pieces in entries.items():
+        extent = tuple(max(place[a] for place in pieces) + 1 for a in range(len(next(iter(pieces)))))
+        stacked = np.stack([pieces[place] for place in np.ndindex(*extent)], axis=-1)
+        whole = stacked.reshape(stacked.shape[0], *extent)
+        if field:
+            fields.setdefault((claim, name), {})[field] = whole
+        else:
+            out.setdefault(claim, {})[name] = whole
+    for (claim, name), given in fields.items():
+        given["converged"] = given["converged"].astype(bool)
+        given["reason"] = given["reason"].astype(np.int32)
+        out.setdefault(claim, {})[name] = Check(**given)  # type: ignore[arg-type]
+    return out
+
+
+def load_block(folder: Path) -> Block:
+    """The lanes of one shape that a results folder holds; missing parts are left out."""
+    stored = store.load(folder)
+    given = stored.grid
+    shape = Shape(**given["shape"])
+    signals = given["signals"] if shape.source == "mixture" else [0.0]
+    seeds = range(given["seed_start"], given["seed_start"] + given["seeds"])
+    d = np.repeat(given["dims"], len(signals) * len(seeds))
+    signal = np.tile(np.repeat(signals, len(seeds)), len(given["dims"]))
+    seed = np.tile(np.asarray(seeds), len(given["dims"]) * len(signals))
+    here = stored.lanes
+    return Block(shape, seed[here], d[here], signal[here], unflatten(stored.columns))
+
+
+def load_blocks(folder: Path) -> list[Block]:
+    """The blocks of a results folder; ValueError if it holds none."""
+    found = sorted(path.parent for path in folder.glob("*/run.json"))
+    if not found:
+        raise ValueError(f"{folder} holds no results; make some with `gaunlearn run --out {folder}`")
+    return [load_block(path) for path in found]
