@@ -197,6 +197,7 @@ def mark_empty(bound: Bound, trivial_epsilon: Array) -> Bound:
     return dataclasses.replace(bound, reason=jnp.where(bound.applicable & ~says, int(Reason.EMPTY), bound.reason))
 
 
+@jax.jit
 def norm_floor(net: models.Network, data: Dataset, forget: Mask, retrained: Certificate | None = None) -> Array:
     """A lower bound on ||theta'|| over all theta' that are feasible for the retained points.
 
@@ -223,6 +224,7 @@ def norm_floor(net: models.Network, data: Dataset, forget: Mask, retrained: Cert
     return jnp.sqrt(share(~forget & (data.labels > 0), plus) + share(~forget & (data.labels < 0), minus))
 
 
+@jax.jit
 def identity_gap(
     net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, epsilon: Scalar, floor: Array
 ) -> Array:

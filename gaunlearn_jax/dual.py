@@ -150,7 +150,7 @@ def _judge(p: Programme, s: _State, lam: PerPoint, c: PerPair, kink: PairMask) -
     pairs = jnp.where(kink & (c < p.slope * lam - 1e-13 * top), LOWER, s.pairs)
     pairs = jnp.where(kink & (c > lam + 1e-13 * top), UPPER, pairs)
     lower, upper = p.free & ~kink & (s.pairs == LOWER), p.free & ~kink & (s.pairs == UPPER)
-    stuck = kink & ((lam <= 0))
+    stuck = kink & (lam <= 0)
     pairs = jnp.where((lower & (g < -noise)) | (upper & (g > noise)), KINK, pairs)
     pairs = jnp.where(stuck, jnp.where(g < 0, UPPER, LOWER), pairs)
 

@@ -8,6 +8,7 @@ point and Exact KKT points). Activity is decided by `preactivations` with exact 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -130,6 +131,23 @@ def fit_multipliers(
     z = models.preactivations(data.points, params) if preactivations is None else jnp.asarray(preactivations)
     mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
 
+    cap = jnp.inf if slackness_cap is None else slackness_cap
+    return _fit(net, data, params, z, mask, kink_tol, orthogonal_norm, cap, rescale)
+
+
+@functools.partial(jax.jit, static_argnames="rescale")
+def _fit(
+    net: models.Network,
+    data: Dataset,
+    params: Params,
+    z: PerPair,
+    mask: Mask,
+    kink_tol: Scalar,
+    orthogonal_norm: Scalar,
+    slackness_cap: Scalar,
+    rescale: bool,
+) -> KKTPoint:
+    """`fit_multipliers` after its checks."""
     smallest = jnp.min(jnp.where(mask, models.margins(net, data.labels, z), jnp.inf))
     feasible = smallest > 0
     scale = jnp.where(feasible, smallest, 1.0) / numerics.OUTWARD if rescale else jnp.asarray(1.0)
@@ -142,10 +160,8 @@ def fit_multipliers(
     z = jnp.where(touched & (snapped != 0), models.preactivations(data.points, w), snapped)
 
     q = models.margins(net, data.labels, z)
-    cap = jnp.full_like(q, jnp.inf)
-    if slackness_cap is not None:
-        excess = q - 1.0
-        cap = jnp.where(excess > 1e-13, slackness_cap / jnp.where(excess > 1e-13, excess, 1.0), jnp.inf)
+    excess = jnp.maximum(q - 1.0, 0.0)
+    cap = jnp.where(excess > 1e-13, slackness_cap / jnp.where(excess > 1e-13, excess, 1.0), jnp.inf)
     kinks = (z == 0) & (net.negative_slope < 1)
     solution = dual.solve(_programme(net, data, models.activation_slopes(net, z), kinks, q, mask, cap))
     selection = _selection(net, z, solution.multipliers, solution.c)
@@ -180,6 +196,7 @@ class _Loop(NamedTuple):
     repeats: Int[Array, ""]
 
 
+@functools.partial(jax.jit, static_argnames="max_repeats")
 def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained: Mask, max_repeats: int) -> KKTPoint:
     """Solve the programme Q of docs/theory (Closeness) with same-sign pairs at the given slopes [n, m];
     max_repeats = 0 gives the first solve, more runs the pattern loop."""
@@ -215,11 +232,7 @@ def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained:
         net, data, w, z, lam, chosen, retained, jnp.asarray(0.0),
         scale=jnp.asarray(1.0), moved=jnp.asarray(0.0), repeats=loop.repeats, status=status,
     )  # fmt: skip
-    return dataclasses.replace(point, status=_infeasible_if(point.margin < 1 - 1e-6, point.status))
-
-
-def _infeasible_if(bad: Array, status: Array) -> Array:
-    return jnp.where(bad, Status.INFEASIBLE, status)
+    return dataclasses.replace(point, status=jnp.where(point.margin < 1 - 1e-6, Status.INFEASIBLE, point.status))
 
 
 def _programme(

@@ -5,6 +5,8 @@ Everything the verdicts rest on passes through here, in float64 (docs/theory, Nu
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -72,6 +74,7 @@ def gram(points: Float[Array, "m p"]) -> Float[Array, "m m"]:
     return 0.5 * (k + k.T)
 
 
+@jax.jit
 def orthonormal_basis(
     points: Float[Array, "m p"], mask: Bool[Array, "m"], rank_tol: float = 1e-11
 ) -> Float[Array, "m p"]:
@@ -93,6 +96,7 @@ def orthonormal_basis(
     return lax.fori_loop(0, points.shape[0], add, jnp.zeros_like(points))
 
 
+@functools.partial(jax.jit, static_argnames="squarings")
 def top_eigenvalue(matrix: Float[Array, "m m"], squarings: int = 30) -> Float[Array, ""]:
     """An upper bound on the largest eigenvalue of a positive semidefinite matrix, tight to m^(2^-squarings).
 
@@ -117,6 +121,7 @@ def project(params: Float[Array, "n p"], basis: Float[Array, "m p"]) -> Float[Ar
     return matmul(matmul(params, basis.T), basis)
 
 
+@jax.jit
 def sweep(matrix: Float[Array, "m m"], pivots: Bool[Array, "m"], rank_tol: float = 2e-14) -> Array:
     """Sweep a symmetric positive semidefinite matrix on the index set B = pivots, F the rest.
 

@@ -9,6 +9,7 @@ another time (docs/theory, Margin problem).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -94,8 +95,24 @@ def train(
     numerics.require_x64()
     _check_options(loss, init_scale, num_steps, step_size, checkpoints)
     models.check_shapes(net, data.points, retained=retained)
+    mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
+    return _train(key, net, data, mask, loss, init_scale, num_steps, step_size, optimizer, checkpoints)
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "num_steps", "step_size", "optimizer", "checkpoints"))
+def _train(
+    key: Array,
+    net: models.Network,
+    data: Dataset,
+    mask: Mask,
+    loss: str,
+    init_scale: float,
+    num_steps: int,
+    step_size: float,
+    optimizer: optax.GradientTransformation | None,
+    checkpoints: int,
+) -> Trained:
     m, p, n = data.num_points, data.points.shape[1], net.num_neurons
-    mask = jnp.ones(m, bool) if retained is None else jnp.asarray(retained)
     key_in, key_out = jax.random.split(key)
     unit = init_scale / jnp.sqrt(data.dim)
     initial = unit * jax.random.normal(key_in, (n, p), jnp.float64)

@@ -61,7 +61,7 @@ def ratio(lhs: Any, rhs: Any) -> np.ndarray:
 
 def tally(values: Check, seeds: np.ndarray) -> dict[str, Any]:
     """Counts per verdict over lanes, the failing hypotheses, the worst ratio and its seed, share discriminating."""
-    arrays = Check(*map(np.asarray, values))  # type: ignore[arg-type]
+    arrays = Check(*np.broadcast_arrays(*values))  # type: ignore[arg-type]
     verdict = np.asarray(arrays.verdict())
     judged = np.isin(verdict, [Verdict.HOLDS, Verdict.VIOLATED, Verdict.INCONCLUSIVE])
     row: dict[str, Any] = {v.name.lower(): int(np.sum(verdict == v)) for v in Verdict}

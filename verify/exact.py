@@ -303,7 +303,7 @@ class Quantities:
 
     def stated(self, angle: bool) -> list[Check]:
         """The file's right-hand sides are those of the bound: within 2^-10 relative or a rounding room."""
-        room, checks = 2.0**-36 * (1 + _root(self.inner(self.z, self.z) + self.omega)), []
+        room, checks = 2.0**-32 * (1 + _root(self.inner(self.z, self.z) + self.omega)), []
         for name, least in [("epsilon", room), ("delta", room)] + [("tau", arb(2.0**-70))] * angle:
             off, side = abs(self.bound[name] - getattr(self.sides, name)), getattr(self.sides, name)
             checks.append(Check(off, side * 2.0**-10 + least, f"bound.{name} is another number"))

@@ -47,8 +47,9 @@ class Shape:
 
 
 class Record(NamedTuple):
-    """One instance, solved: the data, the training run, both kinds of theta, the measured assumptions, and an order of
-    the points whose first k are the forget set of size k."""
+    """One instance, solved: the data, the training run, both kinds of theta, the measured assumptions, an order of the
+    points whose first k are the forget set of size k, a key for further draws, and the key the training began from
+    (raw key data; the same initial weights again)."""
 
     data: Dataset
     run: Trained
@@ -59,6 +60,7 @@ class Record(NamedTuple):
     eps_d: Array
     order: Array
     key: Array
+    train_key: Array
 
     def theta(self, kind: str) -> KKTPoint:
         return self.limit if kind == "limit" else self.trained
@@ -86,7 +88,8 @@ def recorder(shape: Shape) -> Callable[[Array, Array, Array], Record]:
         limit = ga.kkt.limit_point(net, data, run)
         psi, phi, eps_d = ga.data.assumptions(data, net)
         order = jax.random.permutation(key_order, shape.m)
-        return Record(data, run, trained, limit, psi, phi, eps_d, order, jax.random.key_data(key_rest))
+        keys = (jax.random.key_data(k) for k in (key_rest, key_train))
+        return Record(data, run, trained, limit, psi, phi, eps_d, order, *keys)
 
     return record
 

@@ -1,0 +1,134 @@
+"""Activations: how far the ascent step moves pre-activations of retained points, and which signs survive it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gaunlearn_jax import models, numerics, unlearn
+from gaunlearn_jax._types import Status
+from verify.check import Check, check, worst
+from verify.plots import band, per_dim
+from verify.records import THETAS
+from verify.suite import Evaluation, Results, Suite
+
+#: roundings of one entry beyond the length of its sum
+_EXTRA = 8
+
+
+def shift_bound(e: Evaluation, phi: Array) -> Array:
+    """|u_j| phi sum_{r in R} lambda_r s_jr [n, 1]: no pre-activation of a retained point moves further.
+
+    From <w_j - h_j, x_i> - z_ji = -u_j sum_r lambda_r y_r s_jr K_ri. Source: docs/theory, Activation consistency.
+    """
+    lam = jnp.where(e.forget, e.point.multipliers, 0.0)
+    return (jnp.abs(e.net.output_weights) * phi * numerics.matmul(e.point.selection, lam))[:, None]
+
+
+def evaluate(e: Evaluation) -> Results:
+    data, point, retained = e.record.data, e.point, ~e.forget
+    after = unlearn.gradient_ascent(e.net, data, point, e.forget)
+    shift = after.preactivations - point.preactivations
+    exact_shift = -unlearn.ascent_direction(e.net, data, point, e.forget)[1]
+
+    # phi enters outward (with k = 1 the pair that attains phi gives equality); errors are below that margin
+    gram_error = (data.points.shape[1] + _EXTRA) * numerics.EPS * jnp.max(jnp.sum(data.points**2, axis=1))
+    slack = gram_error + (e.m + _EXTRA) * numerics.EPS * e.record.phi
+    outward = e.record.phi + 4 * slack
+    per_phi = shift_bound(e, jnp.ones(()))
+    bound = per_phi * outward
+    moved = retained & (per_phi > 0)
+    # every pair relative to its own |u_j| sum lambda s, so that the worst pair is the one nearest to phi
+    unit = jnp.where(per_phi > 0, per_phi, 1.0)
+    nearest = worst(jnp.abs(exact_shift) / unit, jnp.broadcast_to(outward, shift.shape), 2 * slack, moved)
+
+    kink = (point.preactivations == 0) & retained
+    signed = (point.preactivations != 0) & retained
+    provable = signed & (jnp.abs(point.preactivations) > bound)
+    survives = jnp.sign(after.preactivations) == jnp.sign(point.preactivations)
+
+    tilde = e.certificates["projection"]
+    hat_error = _product_error(e, jnp.abs(point.params), jnp.abs(after.params))
+    tilde_error = _product_error(e, jnp.abs(point.params), jnp.abs(tilde.params))
+    hat_z = models.preactivations(data.points, after.params)
+    tilde_z = models.preactivations(data.points, tilde.params)
+    changed = retained & (jnp.abs(tilde_z) > tilde_error) & (jnp.sign(tilde_z) != jnp.sign(point.preactivations))
+
+    common: dict[str, Any] = {"converged": point.status == int(Status.OK)}
+    pairs = jnp.sum(retained) * e.net.num_neurons
+
+    def share(mask: Array, among: Array) -> Array:
+        count = jnp.sum(among)
+        return jnp.where(count > 0, jnp.sum(mask) / jnp.maximum(count, 1), jnp.nan)
+
+    return {
+        "step/instance/shift": check(*nearest, **common),
+        "step/instance/formula": _equality(hat_z, point.preactivations + exact_shift, hat_error, retained, common),
+        "step/instance/signs": check(jnp.sum(provable), jnp.sum(provable & survives), **common),
+        "projection/instance/preactivations": _equality(tilde_z, point.preactivations, tilde_error, retained, common),
+        "projection/instance/signs": check(jnp.sum(changed), 0, **common),
+        "signed": jnp.sum(signed),
+        "provable": jnp.sum(provable),
+        "actual": jnp.sum(signed & survives),
+        "kinks": jnp.sum(kink),
+        "kinks_kept": jnp.sum(kink & (after.preactivations == 0)),
+        "share_provable": share(provable, signed),
+        "share_actual": share(signed & survives, signed),
+        "share_kinks": jnp.sum(kink) / pairs,
+        "share_kinks_kept": share(kink & (after.preactivations == 0), kink),
+    }
+
+
+def _product_error(e: Evaluation, *weights: Array) -> Array:
+    """Rounding of <w_j, x_i> for stored weights that should have given pre-activations, 4 times over [n, m].
+
+    The stored weights are themselves sums of m + p products of their own size; Q X and |theta| bound their terms.
+    """
+    point, data = e.point, e.record.data
+    q = jnp.abs(models.coefficients(e.net, data.labels, point.multipliers, point.selection))
+    size = sum(weights, numerics.matmul(q, jnp.abs(data.points)))
+    terms = data.points.shape[1] + e.m + 2 * _EXTRA
+    return 4 * terms * numerics.EPS * numerics.matmul(size, jnp.abs(data.points.T))
+
+
+def _equality(a: Array, b: Array, error: Array, where: Array, common: dict[str, Any]) -> Check:
+    """|a - b| within its rounding at every pair of `where`; the pair nearest to failing is shown."""
+    gap = jnp.where(where, jnp.abs(a - b), 0.0) / error
+    at = jnp.argmax(gap)
+    return check(jnp.ravel(gap * error)[at], jnp.ravel(jnp.broadcast_to(error, gap.shape))[at], **common)
+
+
+_SERIES = (
+    ("share_actual", "sign kept by the step", 0),
+    ("share_provable", "sign provably kept: " + r"$|z_{ji}| > |u_j|\varphi\sum_r\lambda_r s_{jr}$", 1),
+    ("share_kinks", "pairs on a kink (no sign), of all pairs", 2),
+    ("share_kinks_kept", "kinks still on the kink", 3),
+)
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """Shares of retained pairs whose sign survives, provably and in fact, and of kinks, against d; k = first size."""
+    block = blocks[0]
+    axes = figure.subplots(1, len(THETAS), sharey=True)
+    for t, (theta, ax) in enumerate(zip(THETAS, axes, strict=True)):
+        for name, label, style in _SERIES:
+            values = np.asarray(block.results["activations"][name])[:, t, 0]
+            if not np.all(np.isnan(values)):
+                band(ax, np.asarray(grid.dims), per_dim(grid, block, values), label, style)
+        ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="dimension $d$")
+        ax.set_title(f"{theta}: m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}")
+    axes[0].set_ylabel(r"share of pairs $(j, i)$, $i \in T$")
+    axes[-1].legend(fontsize=7)
+
+
+SUITE = Suite(
+    name="activations",
+    statement="the step moves <w_j, x_i>, i in T, by at most |u_j| phi sum_r lambda_r s_jr; at theta_tilde not at all",
+    source="docs/theory, Activation consistency",
+    evaluate=evaluate,
+    draw=draw,
+    models=("relu",),
+)

@@ -1,0 +1,195 @@
+"""Closeness to the retrained model: the exact solution for the retained points, and a network trained on them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+import gaunlearn_jax as ga
+from gaunlearn_jax import bounds, dual, kkt, models, numerics
+from gaunlearn_jax._types import Reason, Status
+from verify.check import check
+from verify.plots import band, per_dim
+from verify.suite import Evaluation, Results, Suite, unless
+
+#: fresh points on which function values are compared
+FRESH = 128
+
+
+class FirstSolve(NamedTuple):
+    """theta* of the first solve of Q_T as a candidate KKT point of the retained problem, and whether it is one."""
+
+    params: Array
+    preactivations: Array
+    epsilon: Array
+    delta: Array
+    error: Array
+    delta_error: Array
+    distance_error: Array
+    status: Array
+    is_kkt: Array
+
+
+def first_solve(e: Evaluation) -> FirstSolve:
+    """Solve Q_T once, with the selection of theta on same-sign pairs, before any change of pattern.
+
+    For linear models it is the hard-margin problem, which the retrain certificate has solved. distance_error bounds
+    the solver's own distance from the solution by first-order sensitivity: residual and misfit of the active
+    constraints F_i = 1, times sqrt(n) for the least gradient norm. is_kkt is the sufficient condition of docs/theory,
+    Closeness to the retrained model.
+    """
+    net, data, retained = e.net, e.record.data, ~e.forget
+    p: Any = e.certificates["retrain"]
+    same = models.same_sign(net, data.labels) if net.kind != "linear" else jnp.ones((1, e.m), bool)
+    if net.kind != "linear":
+        p = kkt.solve_pattern(net, data, e.point.selection, retained, 0)
+    s, z = e.point.selection, p.preactivations
+    in_clarke = jnp.where(s == 1, z >= 0, jnp.where(s == net.negative_slope, z <= 0, z == 0))
+    fixed = jnp.where(same, s, p.selection)
+    q = models.coefficients(net, data.labels, p.multipliers, fixed)
+    residual = numerics.norm(p.params - numerics.matmul(q, data.points))
+    weights = net.output_weights[:, None] * data.labels
+    concave = jnp.sum(jnp.where(same, weights * s * z, weights * jnp.maximum(z, 0.0)), axis=0)
+    misfit = jnp.max(jnp.where(p.multipliers > 0, jnp.abs(concave - 1), 0.0))
+    gain = jnp.sqrt(float(net.num_neurons))
+    return FirstSolve(
+        p.params, z, p.epsilon, p.delta, p.error, p.delta_error,
+        distance_error=gain * (residual + jnp.sqrt(float(e.m)) * misfit) + p.error,
+        status=p.status,
+        is_kkt=jnp.all(in_clarke | ~(same & retained)) | (net.kind == "linear"),
+    )  # fmt: skip
+
+
+def distance_bound(e: Evaluation) -> Array:
+    """(eps~ + sqrt(eps~^2 + 4 Sigma)) / 2 with eps~ = ||e + P h||, Sigma = sum_T lambda_i (q_i - 1).
+
+    Both enter with a margin for rounding; the factor OUTWARD of theta and lambda is taken out of Sigma first, since
+    the bound grows with its root. Source: docs/theory, Closeness to the retrained model.
+    """
+    near = e.certificates["projection"]
+    z, lam = near.preactivations / numerics.OUTWARD, near.multipliers / numerics.OUTWARD
+    excess = models.margins(e.net, e.record.data.labels, z) - 1.0
+    spread = numerics.matmul(jnp.abs(e.net.output_weights), jnp.abs(z))
+    excess = jnp.maximum(excess, 0.0) + (e.net.num_neurons + 4) * numerics.EPS / 2 * spread
+    slack = jnp.sum(jnp.where(e.forget, 0.0, lam * excess))
+    epsilon = near.epsilon + 2 * near.error
+    return 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
+
+
+def gap(a: Array, b: Array, *outside: Array | float) -> Array:
+    """1 - cos of the angle between two vectors, each with the norm of a common orthogonal part (two numbers)."""
+    part_a, part_b = outside if outside else (0.0, 0.0)
+    one = jnp.concatenate([a.ravel(), jnp.atleast_1d(jnp.asarray(part_a, jnp.float64))])
+    two = jnp.concatenate([b.ravel(), jnp.atleast_1d(jnp.asarray(part_b, jnp.float64))])
+    one, two = one / numerics.norm(one), two / numerics.norm(two)
+    return numerics.one_minus_cos(one, one - two)
+
+
+def against_trained(e: Evaluation, hat: Array) -> Results:
+    """Cosine gaps to a network trained from the same initial weights on the retained points: of theta_hat and of the
+    untouched theta, in parameters and in function values on fresh points x ~ N(0, I_d / d).
+
+    Function values leave out the weights orthogonal to all points, which training never moves and the networks share.
+    """
+    data, net = e.record.data, e.net
+    key = jax.random.wrap_key_data(e.record.train_key, impl="threefry2x32")
+    run = ga.train.train(key, net, data, loss=getattr(e, "loss", "exponential"), retained=~e.forget)
+    draw = jax.random.fold_in(jax.random.wrap_key_data(e.record.key, impl="threefry2x32"), 1)
+    fresh = jax.random.normal(draw, (FRESH, data.points.shape[1]), jnp.float64)
+    ones = jnp.ones(FRESH)
+
+    def values(params: Array) -> Array:
+        return models.margins(net, ones, models.preactivations(fresh, params))
+
+    outside = (e.point.orthogonal_norm, run.orthogonal_norm)
+    return {
+        "trained_parameters": gap(hat, run.params, *outside),
+        "trained_values": gap(values(hat), values(run.params)),
+        "untouched_parameters": gap(e.point.params, run.params, *outside),
+        "untouched_values": gap(values(e.point.params), values(run.params)),
+        "trained_solved": run.status == int(Status.OK),
+    }
+
+
+def evaluate(e: Evaluation) -> Results:
+    point, near = e.point, e.certificates["projection"]
+    first = first_solve(e)
+    hat = ga.unlearn.gradient_ascent(e.net, e.record.data, point, e.forget).params
+    solved = bounds.converged(near.status, first.status)
+    distance = numerics.norm(near.params - first.params, near.orthogonal_norm)
+    most = distance_bound(e)
+    off = numerics.norm(
+        point.params - numerics.project(point.params, numerics.orthonormal_basis(e.record.data.points, ~e.forget)),
+        point.orthogonal_norm,
+    )
+    rho = numerics.norm(near.params - hat) + 2 * near.error
+    sines = rho / near.norm, most / near.norm
+    angle = sum(jnp.arcsin(jnp.clip(s, 0.0, 1.0)) for s in sines)
+    tau_bound = 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2
+    whole = jnp.append(first.params.ravel(), 0.0)
+    tau = numerics.one_minus_cos(whole, whole - jnp.append(hat.ravel(), point.orthogonal_norm))
+    slip = (near.error + first.distance_error) / near.norm
+    defined = unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY)
+    untouched = bounds.identity_gap(e.net, e.record.data, point, e.forget, 0.0, e.norm_floor)
+    exact = {"reason": unless(first.is_kkt, Reason.NOT_KKT), "converged": solved}
+    size = dual.TOL * near.norm
+    return {
+        "projection/instance/distance": check(
+            distance, most, near.error + first.distance_error,
+            reason=unless(most < near.norm, Reason.EMPTY), converged=solved,
+            discriminating=jnp.asarray(off > most, jnp.float64),
+        ),
+        "retrain/instance/tau": check(
+            tau, tau_bound, 2 * jnp.sqrt(2 * tau) * slip + slip**2,
+            reason=defined, converged=solved, discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
+        ),
+        "retrain/exact/epsilon": check(first.epsilon, size + 4 * first.error, **exact),
+        "retrain/exact/delta": check(first.delta, size + 4 * first.delta_error, **exact),
+        "distance": distance, "distance_bound": most, "rho": rho, "tau": tau, "tau_bound": tau_bound,
+        "first_is_kkt": first.is_kkt, "solved": solved, **against_trained(e, hat),
+    }  # fmt: skip
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """Left: D against its bound. Right: cosine gaps to theta* and to the retrained network, step and no step."""
+    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    results, dims = block.results["retrain"], np.asarray(grid.dims)
+    left, right = figure.subplots(1, 2)
+
+    def line(ax: Any, name: str, label: str, style: int, theta: int = 1) -> None:
+        values = np.where(results["solved"], np.asarray(results[name]), np.nan)[:, theta, 0]
+        band(ax, dims, np.maximum(per_dim(grid, block, values), 1e-33), label, style)
+
+    line(left, "distance_bound", r"bound $\frac{1}{2}(\tilde\varepsilon+\sqrt{\tilde\varepsilon^2+4\Sigma})$", 1)
+    line(left, "distance", r"$D=\Vert\tilde\theta-\theta^*\Vert$", 0)
+    line(right, "untouched_parameters", r"$\theta$ (no step) to the retrained network", 3, 0)
+    line(right, "trained_values", r"$\hat\theta$ to it, function values", 4, 0)
+    line(right, "trained_parameters", r"$\hat\theta$ to it, parameters", 2, 0)
+    line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$ (limit)", 1)
+    line(right, "tau", r"$\hat\theta$ to $\theta^*$ (limit)", 0)
+    share = np.mean(np.asarray(results["first_is_kkt"])[:, 1, 0][np.asarray(results["solved"])[:, 1, 0]])
+    shape = block.shape
+    figure.suptitle(
+        f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}; "
+        f"first solve is a KKT point on {share:.0%} of lanes",
+        fontsize=10,
+    )
+    left.set_ylabel(r"distance to the retrained point ($\Vert\theta\Vert\approx$ 1 to 4)")
+    right.set_ylabel(r"cosine gap $1-\cos\angle$")
+    for ax in (left, right):
+        ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
+        ax.grid(alpha=0.25)
+        ax.legend(fontsize=8)
+
+
+SUITE = Suite(
+    name="retrain",
+    statement="the step lands within (eps~ + sqrt(eps~^2 + 4 Sigma))/2 of the exact solution for the retained points",
+    source="docs/theory, Closeness to the retrained model",
+    evaluate=evaluate,
+    draw=draw,
+)

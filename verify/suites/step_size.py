@@ -1,0 +1,192 @@
+"""Is the theorem's step the right one? epsilon against the fraction c of it that is taken."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from gaunlearn_jax import bounds, certificates, kkt, models, numerics, unlearn
+from gaunlearn_jax._types import Reason, Status
+from verify.check import check, worst
+from verify.plots import STYLES, band
+from verify.suite import Evaluation, Results, Suite, unless
+
+#: fractions of the theorem's step: 0 to 3, and 1 -+ 10^-1, 10^-2, 10^-3
+FRACTIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0, 1.001, 1.01, 1.1, 1.25, 1.5, 2.0, 3.0)
+#: steps at least this far from the theorem's are asked to do provably worse
+FAR = 0.25
+
+
+class Point(NamedTuple):
+    """One fraction: the projection certificate, the formulas, and the step's own epsilon at tau = 0."""
+
+    epsilon: Array
+    error: Array
+    formula: Array
+    upper: Array
+    tau: Array
+    tau_bound: Array
+    tau_error: Array
+    reason: Array
+    lower: Array
+    lower_exact: Array
+    lower_error: Array
+
+
+def residual(e: Evaluation) -> Array:
+    """e = theta - sum_i lambda_i y_i g_i over all points, the part inside their span."""
+    p, data = e.point, e.record.data
+    return p.params - numerics.matmul(
+        models.coefficients(e.net, data.labels, p.multipliers, p.selection), data.points
+    )
+
+
+def epsilon_formula(inside: Array, outside: Array, rest: Array, orthogonal: Array, c: Any) -> Array:
+    """|| e + P h + (1 - c) (I - P) h ||. Source: docs/theory, Step size (a)."""
+    return numerics.norm(rest + inside + (1 - c) * outside, orthogonal)
+
+
+def epsilon_floor(floor: Array, alpha: Array, angle: Any) -> Array:
+    """B_T sin max(0, alpha_c - angle): no certificate within `angle` of theta_hat_c has a smaller epsilon.
+    Source: docs/theory, Step size (b)."""
+    return floor * jnp.sin(jnp.maximum(0.0, alpha - angle))
+
+
+def evaluate(e: Evaluation) -> Results:
+    net, data, point, forget = e.net, e.record.data, e.point, e.forget
+    args = (net, data, point, forget)
+    fractions = jnp.asarray(FRACTIONS)
+    basis = numerics.orthonormal_basis(data.points, ~forget)
+    h, _ = unlearn.ascent_direction(*args)
+    inside = numerics.project(h, basis)
+    outside, rest, orthogonal = h - inside, residual(e), point.orthogonal_norm
+
+    def at(c: Array) -> Point:
+        got = certificates.projection(*args, c)
+        bound = bounds.instance(*args, got, c)
+        hat = unlearn.gradient_ascent(*args, c).params
+        within = numerics.project(hat, basis)
+        alpha = jnp.arctan2(numerics.norm(hat - within, orthogonal), numerics.norm(within))
+        slip = 4 * (got.error + point.error) / numerics.norm(hat, orthogonal)
+        angle = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(got.tau / 2, 0.0, 1.0)))
+        return Point(
+            epsilon=got.epsilon,
+            error=2 * (got.error + point.error),
+            formula=epsilon_formula(inside, outside, rest, orthogonal, c),
+            upper=bound.epsilon,
+            tau=got.tau,
+            tau_bound=bound.tau,
+            tau_error=got.tau_error,
+            reason=bound.reason,
+            lower=epsilon_floor(e.norm_floor, alpha, angle + 2 * slip),
+            lower_exact=epsilon_floor(e.norm_floor, alpha, 2 * slip),
+            lower_error=e.norm_floor * slip,
+        )
+
+    def own(c: Array) -> tuple[Array, Array, Array, Array]:
+        hat = unlearn.gradient_ascent(*args, c)
+        fit = kkt.fit_multipliers(
+            net, data, hat.params, hat.preactivations, orthogonal_norm=orthogonal, retained=~forget
+        )
+        return fit.epsilon, fit.error, numerics.norm(fit.params, fit.orthogonal_norm), fit.status
+
+    p = jax.vmap(at)(fractions)
+    # one fraction after another, so that a chunk of lanes does not need a dual programme's memory for all of them
+    own_epsilon, own_error, own_norm, own_status = lax.map(own, fractions)
+    square = jnp.sum(outside**2)
+    best = 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
+    least = certificates.projection(*args, jnp.maximum(best, 0.0))
+    solved = bounds.converged(point.status)
+    own_solved = own_status == int(Status.OK)
+    far = jnp.abs(fractions - 1) >= FAR
+    at_one = p.epsilon[FRACTIONS.index(1.0)]
+    says = unless(jnp.any(p.lower > 0), Reason.EMPTY)
+    provably = jnp.asarray(jnp.all(jnp.where(far, p.lower > at_one, True)), jnp.float64)
+
+    def relative(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Array, Array]:
+        """The fraction with the largest lhs / rhs."""
+        unit = jnp.where(rhs > 0, rhs, 1.0)
+        return worst(lhs / unit, rhs / unit, error / unit, where)
+
+    everywhere = jnp.ones_like(fractions, bool)
+    raised = p.epsilon + 2 * (p.error + p.lower_error)
+    own_raised = own_epsilon + 2 * (own_error + p.lower_error)
+    return {
+        "projection/exact/epsilon": check(
+            *relative(jnp.abs(p.epsilon - p.formula), p.error, jnp.zeros_like(p.error), everywhere), converged=solved
+        ),
+        "projection/instance/epsilon": check(*relative(p.epsilon, p.upper, p.error, everywhere), converged=solved),
+        "projection/instance/tau": check(
+            *relative(p.tau, p.tau_bound, p.tau_error, p.reason == int(Reason.APPLIES)), converged=solved
+        ),
+        "projection/optimum/epsilon": check(
+            least.epsilon, jnp.min(p.epsilon) + 2 * p.error[0], p.error[0], converged=solved
+        ),
+        "projection/lower/epsilon": check(
+            *relative(p.lower, raised, p.error + p.lower_error, p.lower > 0),
+            reason=says, converged=solved, discriminating=provably,
+        ),
+        "scaling/lower/epsilon": check(
+            *relative(p.lower_exact, own_raised, own_error + p.lower_error, (p.lower_exact > 0) & own_solved),
+            reason=unless(jnp.any((p.lower_exact > 0) & own_solved), Reason.EMPTY), converged=solved,
+        ),
+        "epsilon": p.epsilon, "upper": p.upper, "lower": p.lower, "lower_exact": p.lower_exact,
+        "own_epsilon": jnp.where(own_solved, own_epsilon, jnp.nan), "own_norm": own_norm,
+        "best": best, "least_epsilon": least.epsilon, "solved": solved,
+    }  # fmt: skip
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """epsilon against c: the certificate, its upper and lower bound, and the step's own epsilon; and |1 - c| in logs."""
+    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    results, shape = block.results["step_size"], block.shape
+    d = grid.dims[len(grid.dims) // 2]
+    here = (block.d == d) & np.asarray(results["solved"])[:, 1, 0]
+    c = np.asarray(FRACTIONS)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    curves = (
+        ("own_epsilon", r"$\hat\theta_c$ itself ($\tau=0$), best multipliers", 3),
+        ("upper", r"upper bound $\varepsilon_1+\rho+|1-c|\,\rho_\perp$", 1),
+        ("epsilon", r"projection certificate $\varepsilon(c)$", 0),
+        ("lower", r"lower bound, every certificate with this $\tau$", 2),
+    )
+    side = c < 1
+    for name, label, style in curves:
+        values = np.asarray(results[name])[here, 1, 0]
+        if name == "lower":
+            values = np.where(values > 0, values, np.nan)
+        band(left, c, values, label, style)
+        band(right, 1 - c[side], values[:, side], label, style)
+    middle = np.median(np.asarray(results["epsilon"])[here, 1, 0, FRACTIONS.index(1.0)])
+    right.axhline(middle, color=STYLES[4]["color"], linewidth=1, linestyle=(0, (1, 2)))
+    right.annotate(r"$\varepsilon(1)=\rho$", (1e-3, middle), va="bottom", fontsize=9)
+    left.axvline(1.0, color=STYLES[4]["color"], linewidth=1, linestyle=(0, (1, 2)))
+    left.set(yscale="log", xlabel="fraction $c$ of the theorem's step", ylabel=r"stationarity error $\varepsilon$")
+    right.set(xscale="log", xlabel="$1-c$ (steps that are too short)")
+    if shape.model == "relu":
+        left.annotate(
+            "the step moves kinks off zero,\nso its own $\\varepsilon$ jumps at any $c\\neq0$",
+            (c[-3], np.median(np.asarray(results["own_epsilon"])[here, 1, 0], axis=0)[-3]),
+            xytext=(0.3, 0.62), textcoords="axes fraction", fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": STYLES[3]["color"], "linewidth": 0.8},
+        )  # fmt: skip
+    for ax in (left, right):
+        ax.grid(alpha=0.25)
+    figure.suptitle(
+        f"{shape.model}, exact KKT points, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}, d = {d:.0e}", fontsize=10
+    )
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+
+
+SUITE = Suite(
+    name="step_size",
+    statement="epsilon is smallest at the theorem's step: a V in c, bounded from above and, for any certificate, below",
+    source="docs/theory, Step size",
+    evaluate=evaluate,
+    draw=draw,
+)
