@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Points = Float[Array, "m p"]
@@ -18,6 +19,8 @@ Params = Float[Array, "n p"]
 PerPair = Float[Array, "n m"]
 PairMask = Bool[Array, "n m"]
 Scalar = Float[Array, ""] | float
+Numbers = Float[Array, "..."] | Float[np.ndarray, "..."] | float
+Whole = Int[Array, "..."] | Int[np.ndarray, "..."] | Float[Array, "..."] | int
 Code = Int[Array, ""]
 
 

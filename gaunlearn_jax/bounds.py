@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax import models, numerics, unlearn
-from gaunlearn_jax._types import Mask, Reason, Scalar, Status, Verdict
+from gaunlearn_jax._types import Mask, Numbers, Reason, Scalar, Status, Verdict, Whole
 from gaunlearn_jax.certificates import Certificate
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
@@ -46,8 +46,13 @@ def first_failing(*conditions: tuple[Array | bool, Reason]) -> Int[Array, "..."]
     return reason
 
 
+def _bound(epsilon: Any, delta: Any, tau: Any, reason: Array) -> Bound:
+    """A Bound whose parts have one common shape."""
+    return Bound(*jnp.broadcast_arrays(*map(jnp.asarray, (epsilon, delta, tau, reason))))
+
+
 def multiplier_bounds(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int
 ) -> tuple[Array, Array, Array]:
     """Lemma M: (lower, upper, defined) for beta_i = lambda_i sum_j u_j^2 s_ji (linear: lambda_i).
 
@@ -65,8 +70,8 @@ def multiplier_bounds(
 
 
 def sharp_relu(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, n: int, k: Scalar,
-    weight_floor: Scalar | None = None,
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole,
+    weight_floor: Numbers | None = None,
 ) -> Bound:  # fmt: skip
     """Theorem R: epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho / B)^2) with rho = k beta_max kappa / sqrt(u_min^2),
     kappa = phi sqrt(M) / sqrt(1 - psi - (M-1) phi), B^2 = M / (1 + psi + (M-1) phi), M = m - k.
@@ -78,13 +83,13 @@ def sharp_relu(
     return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * jnp.asarray(phi), 1.0 / jnp.sqrt(floor), m, k)
 
 
-def sharp_linear_projection(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
+def sharp_linear_projection(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
     """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1, hypothesis 4 m phi <= 1."""
     return _sharp(psi, phi, epsilon, delta, 4.0 * m * jnp.asarray(phi), 1.0, m, k)
 
 
 def _sharp(
-    psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, eps_d: Array, gain: Any, m: int, k: Scalar
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, eps_d: Array, gain: Any, m: int, k: Whole
 ) -> Bound:
     retained = m - jnp.asarray(k)
     _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
@@ -94,10 +99,10 @@ def _sharp(
     smallest = jnp.sqrt(retained / (1.0 + psi + (retained - 1) * phi))
     tau = numerics.one_minus_cos_of_sine(rho / smallest)
     reason = first_failing(*_hypotheses(psi, eps_d, epsilon, delta), (defined & (inner > 0), Reason.UNDEFINED))
-    return Bound(epsilon + rho, jnp.broadcast_to(delta, rho.shape), tau, reason)
+    return _bound(epsilon + rho, delta, tau, reason)
 
 
-def coarse_relu(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, n: int, k: Scalar) -> Bound:
+def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole) -> Bound:
     """The coarse form for networks, a corollary of Theorem R with the shape of the paper's Theorem 4.1 (k = 1).
 
     With e = 4 m n phi: epsilon_1 + 9 e epsilon_1/(m - 9 e) + 23 k e/sqrt(m),
@@ -108,7 +113,7 @@ def coarse_relu(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: 
     room = m - 9 * e
     grow = 9 * e / jnp.where(room > 0, room, 1.0)
     reason = first_failing(*_hypotheses(psi, e, epsilon, delta), (room > 0, Reason.UNDEFINED))
-    return Bound(
+    return _bound(
         epsilon * (1 + grow) + 23 * k * e / jnp.sqrt(float(m)),
         delta * (1 + grow) + 22.6 * k * e / m,
         82 * jnp.asarray(k) ** 2 * e / m,
@@ -116,7 +121,7 @@ def coarse_relu(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: 
     )
 
 
-def sharp_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
+def sharp_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
     """Theorem L (scaling certificate, tau = 0) from Lemma M: leakage l = k beta_max phi < 1,
     epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Source: docs/theory, Theorem L."""
     _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
@@ -129,7 +134,7 @@ def sharp_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m:
     return dataclasses.replace(bound, reason=reason)
 
 
-def coarse_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m: int, k: Scalar) -> Bound:
+def coarse_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
     """The coarse form for linear models, a corollary of Theorem L with the shape of the paper's Theorem 3.1 (k = 1).
 
     With e = 4 m phi: epsilon_1 + epsilon_1 k e/(m - k e), delta_1 + delta_1 k e/(m - k e) + 7.2 k e/m, tau = 0.
@@ -141,7 +146,7 @@ def coarse_linear(psi: Scalar, phi: Scalar, epsilon: Scalar, delta: Scalar, *, m
     proved = (jnp.asarray(k) == 1) | (3 * leak <= m)
     reason = first_failing(*_hypotheses(psi, e, epsilon, delta), (proved & (m > leak), Reason.UNDEFINED))
     zero = jnp.zeros_like(grow)
-    return Bound(epsilon * (1 + grow), delta * (1 + grow) + 7.2 * leak / m, zero, reason)
+    return _bound(epsilon * (1 + grow), delta * (1 + grow) + 7.2 * leak / m, zero, reason)
 
 
 def instance(
@@ -167,7 +172,7 @@ def instance(
         return _leakage_bound(leakage, top, epsilon, delta)
     if certificate.kind not in ("projection", "span"):
         nothing = jnp.asarray(jnp.inf)
-        return Bound(nothing, nothing, nothing, jnp.asarray(int(Reason.MODEL)))
+        return _bound(nothing, nothing, nothing, jnp.asarray(int(Reason.MODEL)))
     h, _ = unlearn.ascent_direction(net, data, point, forget)
     basis = numerics.orthonormal_basis(data.points, ~forget)
     inside = numerics.project(h, basis)
@@ -179,7 +184,7 @@ def instance(
         off = jnp.zeros(())
     # both sides are equal in exact arithmetic: the sine, too, enters with room for the rounding of tau
     tau = numerics.one_minus_cos_of_sine((sine + 4 * certificate.error) / certificate.norm)
-    return Bound(epsilon + rho + off, delta, tau, first_failing((tau < 2, Reason.UNDEFINED)))
+    return _bound(epsilon + rho + off, delta, tau, first_failing((tau < 2, Reason.UNDEFINED)))
 
 
 def outward(point: KKTPoint, certificate: Certificate) -> tuple[Array, Array]:
@@ -241,7 +246,7 @@ def identity_gap(
     return 2 * jnp.sin(angle / 2) ** 2
 
 
-def judge(lhs: Scalar, rhs: Scalar, error: Scalar, applicable: Any, converged: Any) -> Int[Array, "..."]:
+def judge(lhs: Numbers, rhs: Numbers, error: Numbers, applicable: Any, converged: Any) -> Int[Array, "..."]:
     """Verdict code of lhs <= rhs given the error of the difference; NaN counts as unconverged."""
     lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
     verdict = jnp.where(
@@ -272,7 +277,7 @@ def converged(*statuses: Array) -> Bool[Array, "..."]:
     return good
 
 
-def _hypotheses(psi: Scalar, eps_d: Scalar, epsilon: Scalar, delta: Scalar) -> tuple[tuple[Array, Reason], ...]:
+def _hypotheses(psi: Numbers, eps_d: Numbers, epsilon: Numbers, delta: Numbers) -> tuple[tuple[Array, Reason], ...]:
     return (
         (jnp.asarray(psi) <= PSI_MAX, Reason.NORMS),
         (jnp.asarray(eps_d) <= EPS_D_MAX, Reason.CORRELATION),
@@ -281,11 +286,11 @@ def _hypotheses(psi: Scalar, eps_d: Scalar, epsilon: Scalar, delta: Scalar) -> t
     )
 
 
-def _leakage_bound(leakage: Array, top: Array, epsilon: Scalar, delta: Scalar) -> Bound:
+def _leakage_bound(leakage: Numbers, top: Numbers, epsilon: Numbers, delta: Numbers) -> Bound:
     """Theorem L for a given leakage l and largest multiplier: epsilon/(1-l), (delta + 2 l top)/(1-l)^2, tau = 0."""
     leakage = jnp.asarray(leakage)
     room = jnp.where(leakage < 1, 1 - leakage, 1.0)
     zero = jnp.zeros_like(leakage)
-    return Bound(
+    return _bound(
         epsilon / room, (delta + 2 * leakage * top) / room**2, zero, first_failing((leakage < 1, Reason.LEAKAGE))
     )

@@ -1,9 +1,9 @@
 """Test error on the Gaussian mixture x = y mu + xi, xi ~ N(0, I_d/d), y = +-1 with equal chances.
 
-A network sees of a fresh point only <w_j, mu> and (<w_j, xi>)_j ~ N(0, W W^T / d), so its error is computed, bounded or
-sampled in reduced coordinates at any d (docs/theory, Generalisation and Fresh test points). The first coordinate lies
-along mu; `params` [n, c] may have more columns than the data, all of them orthogonal to mu. Weights of a trained network
-have a part outside the span of the points, stored by its norm alone: `orthogonal_coordinates` makes it explicit.
+A network sees of a fresh point only <w_j, mu> and (<w_j, xi>)_j ~ N(0, W W^T / d), so its error is computed, bounded
+or sampled in reduced coordinates at any d (docs/theory, Generalisation and Fresh test points). The first coordinate
+lies along mu; `params` [n, c] may have more columns than the data, all of them orthogonal to mu. A trained network has
+weights outside the span of the points, of which only the norm is stored: `orthogonal_coordinates` makes them explicit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def linear_error(params: Params, data: Dataset, orthogonal_norm: Scalar = 0.0) -
     return jnp.exp(log_tail(linear_signal(params, data, orthogonal_norm)))
 
 
-def signal_floor(data: Dataset, multipliers: PerPoint, epsilon: Scalar, retained: Mask) -> tuple[Array, Bool[Array, ""]]:
+def signal_floor(
+    data: Dataset, multipliers: PerPoint, epsilon: Scalar, retained: Mask
+) -> tuple[Array, Bool[Array, ""]]:
     """(floor, hypothesis): <w_hat, mu> >= floor = ||mu||^2/2 sum_T lambda_i - epsilon_1 ||mu|| for the linear model,
     under y_i <xi_i, mu> >= -||mu||^2/2 for all i in T. Source: docs/theory, Generalisation."""
     total = jnp.sum(jnp.where(retained, multipliers, 0.0))
@@ -112,7 +114,9 @@ def sampled_error(key: Array, net: models.Network, params: Params, data: Dataset
     return error_count(net, params, data, fresh_noise(key, num_samples, params.shape[1], data)) / num_samples
 
 
-def orthogonal_coordinates(key: Array, net: models.Network, data: Dataset, orthogonal_norm: Scalar) -> Float[Array, "n n"]:
+def orthogonal_coordinates(
+    key: Array, net: models.Network, data: Dataset, orthogonal_norm: Scalar
+) -> Float[Array, "n n"]:
     """n further coordinates of the weights: the part outside the span of the points, of which only the norm is stored.
 
     For weights drawn N(0, sigma^2 I_d), independently of the data, and trained from there, the part outside the span
@@ -121,6 +125,6 @@ def orthogonal_coordinates(key: Array, net: models.Network, data: Dataset, ortho
     as at a limit point; NaN where d - p < n. Source: docs/theory, Weights in R^d.
     """
     n, room = net.num_neurons, data.dim - data.points.shape[1]
-    triangle = _bartlett(key, n, room)
+    triangle = _bartlett(key, n, jnp.asarray(room, jnp.float64))
     drawn = jnp.asarray(orthogonal_norm) * triangle / numerics.norm(triangle)
     return jnp.where((room >= n) | (jnp.asarray(orthogonal_norm) == 0), drawn, jnp.nan)

@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from gaunlearn_jax import models, numerics
-from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Status
+from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
 
 LOSSES = ("exponential", "logistic")
@@ -78,7 +78,7 @@ def train(
     data: Dataset,
     *,
     loss: str = "exponential",
-    init_scale: float = 1e-3,
+    init_scale: Scalar = 1e-3,
     num_steps: int = 500,
     step_size: float = 0.5,
     optimizer: optax.GradientTransformation | None = None,
@@ -106,7 +106,7 @@ def _train(
     data: Dataset,
     mask: Mask,
     loss: str,
-    init_scale: float,
+    init_scale: Scalar,
     num_steps: int,
     step_size: float,
     optimizer: optax.GradientTransformation | None,
@@ -163,7 +163,7 @@ def _train(
     )
 
 
-def _check_options(loss: str, init_scale: float, num_steps: int, step_size: float, checkpoints: int) -> None:
+def _check_options(loss: str, init_scale: Scalar, num_steps: int, step_size: float, checkpoints: int) -> None:
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
     options = {"init_scale": init_scale, "num_steps": num_steps, "step_size": step_size, "checkpoints": checkpoints}

@@ -71,7 +71,9 @@ class Instance:
         """Coefficients of theta, h, theta^ and theta~; needs an invertible K."""
         self.c = [solve(self.k, row) for row in self.z]
         self.h = [[v * (i in self.forget) for i, v in enumerate(row)] for row in self.q(self.mu)]
-        self.after = [[a - self.step * b for a, b in zip(*rows, strict=True)] for rows in zip(self.c, self.h, strict=True)]
+        self.after = [
+            [a - self.step * b for a, b in zip(*rows, strict=True)] for rows in zip(self.c, self.h, strict=True)
+        ]
         if self.document["certificate"]["preactivations"] is None:
             self.c2 = [[self.factor * v for v in row] for row in self.after]
         else:
@@ -178,7 +180,11 @@ def answers(document: dict[str, Any]) -> dict[str, bool | None]:
     x = Instance(document)
     result: dict[str, bool | None] = {"gram": positive_definite(x.k)}
     names = ["assumption", "angle"]
-    names += [f"{w}.{p}" for w in ("original", "certificate") for p in ("selection", "stationarity", "slackness", "feasibility")]
+    names += [
+        f"{w}.{p}"
+        for w in ("original", "certificate")
+        for p in ("selection", "stationarity", "slackness", "feasibility")
+    ]
     names += [f"bound.{p}" for p in ("epsilon", "delta", "tau")] if document["bound"] else []
     if not result["gram"]:
         return result | dict.fromkeys(names, None)

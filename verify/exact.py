@@ -8,9 +8,8 @@ derived: h has coefficients Q_R and pre-activations H = Q_R K. For weights with 
     <A, B> = tr(B^T A K^-1),   |e|^2 = <Z - QK, Z - QK> + |W_perp|^2,   |Ph|^2 = tr(H_T^T H_T K_TT^-1).
 
 Floats are exact dyadic numbers. A statement is a list of inequalities: *proved* when every ball comparison
-succeeds, *refuted* when a reversed one does, else tried again at the next of `PRECISIONS` bits; what is open at
-the last one is *undecided*. A ball answers False to both, so "not proved" never means refuted. A bound with a
-hypothesis that fails is *not applicable*.
+succeeds, *refuted* when a reversed one does (a ball may answer False to both), else tried again at the next of
+`PRECISIONS` bits and *undecided* after the last. A bound with a hypothesis that fails is *not applicable*.
 Source: docs/theory, Theorems P, R and L, Lemma M, Norm lemma, Coarse forms, Rigour.
 """
 
@@ -108,10 +107,10 @@ class Quantities:
         self.everyone = list(range(self.m))
         self.pairs = [(i, j) for i in self.everyone for j in range(i)]
         self.retained = [i for i in self.everyone if i not in d.forget]
-        self.weights = [u for u in d.output_weights if u != 0]
-        self.weight = sum((arb(u) ** 2 for u in self.weights), arb(0))
+        self.weight = sum((arb(u) ** 2 for u in d.output_weights), arb(0))
         self.claim = {name: arb(value) for name, value in d.claimed.items()}
         self.gram, self.z = arb_mat(d.gram), arb_mat(d.original.preactivations)
+        self.inverse = _inverse(self.gram)
         self.omega, self.step = arb(d.orthogonal_norm_squared), arb(d.step_scale)
         self.q_forget = self.coefficients(d.original.mu, d.forget)
         self.z_step = self.q_forget * self.gram
@@ -127,10 +126,6 @@ class Quantities:
             for j, u in enumerate(self.d.output_weights):
                 q[j, i] = arb(u) * (self.d.labels[i] * mu[j][i])
         return q
-
-    @cached_property
-    def inverse(self) -> Any:
-        return _inverse(self.gram)
 
     def inner(self, a: Any, b: Any) -> Any:
         """<A, B>: the inner product of two weight matrices given by their pre-activations."""
@@ -168,14 +163,15 @@ class Quantities:
         checks += [Check(tops[r], 0.0, f"the forgotten point {r} has a multiplier") for r in gone]
         for j, row in enumerate(point.mu):
             for i, (mu, top) in enumerate(zip(row, tops, strict=True)):
-                checks.append(Check(0.0, mu, f"mu[{j}][{i}] is negative"))
-                checks.append(Check(mu, top, f"mu[{j}][{i}] exceeds its multiplier"))
-                if mu < top and (linear or not z[j, i] <= 0):  # nan: the sign of a derived z may be open
-                    low = top if linear or z[j, i] > 0 else math.nan
-                    checks.append(Check(low, mu, f"mu[{j}][{i}] is below its multiplier where s = 1"))
-                if mu > 0 and not (linear or z[j, i] >= 0):
-                    low = mu if z[j, i] < 0 else math.nan
-                    checks.append(Check(low, 0.0, f"mu[{j}][{i}] is positive where s = 0"))
+                low, high, value = 0.0, top, z[j, i]
+                if linear or value > 0:
+                    low = top
+                elif value < 0:
+                    high = 0.0
+                elif not value.is_zero():  # a derived pre-activation whose sign is open
+                    low = math.nan
+                checks.append(Check(low, mu, f"mu[{j}][{i}] is below what its pre-activation allows"))
+                checks.append(Check(mu, high, f"mu[{j}][{i}] is above what its pre-activation allows"))
         return checks
 
     def kkt(self, which: str, what: str) -> list[Check]:
@@ -237,8 +233,8 @@ class Quantities:
     @cached_property
     def sides(self) -> Sides:
         """The named bound (docs/theory, Theorem P; Theorems R and L and their coarse forms)."""
-        name, instance, d = self.bound["name"], self.bound["strength"] == "instance", self.d
-        coarse = self.bound["strength"] == "coarse"
+        d, name = self.d, self.bound["name"]
+        instance, coarse = (self.bound["strength"] == s for s in ("instance", "coarse"))
         plain = [
             (d.step_scale == 1 or (instance and name == "projection"), "the step scale is not 1"),
             (instance or name != "span", "the span certificate has no worst-case bound"),
@@ -267,7 +263,7 @@ class Quantities:
                 side, norm = _root(inside + claim["epsilon_1"] ** 2), _root(square)
         else:
             kappa = claim["phi"] * _root(count) / _root(self.gap(count))
-            side = extra = self.k * self.beta_max * kappa / min(abs(u) for u in self.weights)
+            side = extra = self.k * self.beta_max * kappa / min(abs(u) for u in self.d.output_weights if u)
             norm = _root(count / (self.weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
         sine = side / norm + self.bound["margin"]
         tau, angle = sine**2 / (1 + _root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
@@ -304,7 +300,7 @@ class Quantities:
     def stated(self, angle: bool) -> list[Check]:
         """The file's right-hand sides are those of the bound: within 2^-10 relative or a rounding room."""
         room, checks = 2.0**-32 * (1 + _root(self.inner(self.z, self.z) + self.omega)), []
-        for name, least in [("epsilon", room), ("delta", room)] + [("tau", arb(2.0**-70))] * angle:
+        for name, least in [("epsilon", room), ("delta", room), ("tau", arb(2.0**-70))][: 2 + angle]:
             off, side = abs(self.bound[name] - getattr(self.sides, name)), getattr(self.sides, name)
             checks.append(Check(off, side * 2.0**-10 + least, f"bound.{name} is another number"))
         return checks
@@ -322,10 +318,9 @@ class Statement:
 
 @dataclass(frozen=True)
 class Report:
-    """All answers about one document; path and sha256 (of the file's bytes) are empty without a file.
+    """All answers about one document (path and sha256 of the file's bytes are empty without a file).
 
-    exit_code is 0: everything proved; 1: something refuted; 3: something undecided or not applicable.
-    """
+    exit_code 0: everything proved; 1: something refuted; 3: something undecided or not applicable."""
 
     path: str
     sha256: str
@@ -335,7 +330,7 @@ class Report:
 
 
 def judge(checks: Iterable[Check]) -> tuple[str, str]:
-    """Answer to a conjunction of inequalities, with what is wrong or open."""
+    """Answer to a conjunction of inequalities, with what is wrong or open. Not proved never means refuted."""
     unclear = ""
     for low, high, text, strict in checks:
         if (low >= high) if strict else (low > high):
@@ -353,14 +348,12 @@ def _answer(q: Quantities, name: str, known: dict[str, tuple[str, str]]) -> tupl
         return judge(q.kkt(which, what))
     if which != "bound":
         return judge({"gram": q.definite, "assumption": q.assumption, "angle": q.angle}[name]())
-    needs = [n for n in known if n.startswith("original")]
-    needs += ["assumption"] if q.bound["strength"] != "instance" else []
-    assumed = [(known[n][0], f"that {STATEMENTS[n]}") for n in needs] + [judge(q.sides.hypotheses)]
-    assumed += [judge(q.sides.angle)] if what == "tau" else []
-    for answer, verdict in ((REFUTED, NOT_APPLICABLE), (UNDECIDED, UNDECIDED)):
-        for found, text in assumed:
-            if found == answer:
-                return verdict, f"a hypothesis fails or is open: {text}"
+    needs = ("original",) if q.bound["strength"] == "instance" else ("original", "assumption")
+    assumed = [(known[n][0], f"that {STATEMENTS[n]}") for n in known if n.startswith(needs)]
+    assumed += [judge(q.sides.hypotheses), judge(q.sides.angle if what == "tau" else [])]
+    for answer, verdict, why in ((REFUTED, NOT_APPLICABLE, "fails"), (UNDECIDED, UNDECIDED, "is open")):
+        if texts := [text for found, text in assumed if found == answer]:
+            return verdict, f"a hypothesis {why}: {texts[0]}"
     if what == "stated":
         return judge(q.stated(judge(q.sides.angle)[0] == PROVED))
     return judge([Check(q.claim[what], getattr(q.sides, what), f"{what} exceeds its right-hand side")])
@@ -370,8 +363,7 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     """Answer every statement of a decoded document; CertificateError if it is not a certificate."""
     d = parse(document)
     names = [n for n in STATEMENTS if d.bound is not None or not n.startswith("bound")]
-    known = dict.fromkeys(names, (UNDECIDED, "whether K is positive definite is open"))
-    bits = dict.fromkeys(names, 0)
+    known, bits = dict.fromkeys(names, (UNDECIDED, "K may not be definite")), dict.fromkeys(names, 0)
     for precision in PRECISIONS:
         with ctx.workprec(precision):
             quantities = Quantities(d)
@@ -385,8 +377,8 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     lines = [Statement(n, a, bits[n], f"{a}: {STATEMENTS[n]}" + (t and f"; {t}")) for n, (a, t) in known.items()]
     answers = {answer for answer, _ in known.values()}
     code = 1 if REFUTED in answers else 0 if answers == {PROVED} else 3
-    flints = {"python-flint": flint.__version__, "flint": flint.__FLINT_VERSION__}
-    versions = {"format": str(FORMAT["version"]), "python": platform.python_version(), **flints}
+    versions = {"python-flint": flint.__version__, "flint": flint.__FLINT_VERSION__}
+    versions |= {"format": str(FORMAT["version"]), "python": platform.python_version()}
     return Report(path, sha256, versions, code, lines)
 
 
@@ -398,7 +390,7 @@ def check_file(path: str | os.PathLike[str]) -> Report:
 
 def check_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[int, list[dict[str, Any]]]:
     """Exit code of all files together (2 before 1 before 3 before 0), and a report or an error for each."""
-    reports = []
+    reports: list[dict[str, Any]] = []
     for path in paths:
         try:
             reports.append(asdict(check_file(path)))

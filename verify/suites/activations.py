@@ -96,9 +96,9 @@ def _product_error(e: Evaluation, *weights: Array) -> Array:
 
 def _equality(a: Array, b: Array, error: Array, where: Array, common: dict[str, Any]) -> Check:
     """|a - b| within its rounding at every pair of `where`; the pair nearest to failing is shown."""
-    gap = jnp.where(where, jnp.abs(a - b), 0.0) / error
-    at = jnp.argmax(gap)
-    return check(jnp.ravel(gap * error)[at], jnp.ravel(jnp.broadcast_to(error, gap.shape))[at], **common)
+    gap = jnp.where(where, jnp.abs(a - b), 0.0)
+    at = jnp.argmax(jnp.where(gap > 0, gap / jnp.where(error > 0, error, 1e-300), 0.0))
+    return check(jnp.ravel(gap)[at], jnp.ravel(error)[at], **common)
 
 
 _SERIES = (

@@ -1,0 +1,107 @@
+"""Forgetting keeps what was learnt: test error on the mixture before and after the step, exact, bounded and sampled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from scipy import special
+
+import gaunlearn_jax as ga
+from gaunlearn_jax import bounds, numerics
+from gaunlearn_jax import generalization as error
+from gaunlearn_jax._types import Params, Reason, Status
+from verify.check import Check, check
+from verify.plots import STYLES, band, per_dim
+from verify.records import Shape
+from verify.suite import Evaluation, Results, Suite, unless
+from verify.suites.data import agreement, interval
+
+#: fresh points per network, fixed beforehand, half of each class
+NUM_SAMPLES = 1024
+WHEN = ("original", "unlearned")
+
+
+def evaluate(e: Evaluation) -> Results:
+    """Exact comparisons of the linear model; bounds, and counts of misclassified fresh points, for both models."""
+    net, data, point = e.net, e.record.data, e.point
+    after = ga.unlearn.gradient_ascent(net, data, point, e.forget)
+    key = jax.random.wrap_key_data(e.record.key, impl="threefry2x32")
+    key_weights, key_points = jax.random.split(key)
+    outside = error.orthogonal_coordinates(key_weights, net, data, point.orthogonal_norm)
+    noise = error.fresh_noise(key_points, NUM_SAMPLES, data.points.shape[1] + net.num_neurons, data)
+    out: Results = {"weak_points": jnp.sum(error.weak_points(data))}
+    for name, params, retained in (
+        ("original", point.params, jnp.ones(e.m, bool)),
+        ("unlearned", after.params, ~e.forget),
+    ):
+        whole = jnp.concatenate([params, outside], axis=1)
+        log_bound = error.log_error_bound(net, whole, data)
+        out[f"{name}_log_bound"] = log_bound
+        out[f"{name}_errors"] = error.error_count(net, whole, data, noise)
+        if net.kind == "linear":
+            out |= _linear(e, name, params, retained, log_bound)
+    return out
+
+
+def _linear(e: Evaluation, name: str, params: Params, retained: Array, log_bound: Array) -> Results:
+    """signal: floor <= <w, mu>. error: -log of what the floor allows <= -log of the exact error. concentration:
+    -log of the networks' bound <= -log of the exact error."""
+    data, point = e.record.data, e.point
+    solved = point.status == int(Status.OK)
+    epsilon = point.epsilon + 2 * point.error  # outward
+    floor, hypothesis = error.signal_floor(data, point.multipliers, epsilon, retained)
+    signal = data.mean_norm * params[0, 0]
+    terms = jnp.sum(point.multipliers * jnp.maximum(jnp.abs(data.points[:, 0]), data.mean_norm))
+    slip = 2 * (e.m + 8) * numerics.EPS * data.mean_norm * (terms + jnp.abs(point.params[0, 0]))
+    size = numerics.norm(params, point.orthogonal_norm)
+    t_floor = jnp.sqrt(data.dim) * floor / size
+    t = error.linear_signal(params, data, point.orthogonal_norm)
+    log_error = error.log_tail(t)
+    t_slip = jnp.sqrt(data.dim) * slip / size + 8 * numerics.EPS * jnp.abs(t)
+    log_slip = (jnp.abs(t) + 1) * t_slip - 16 * numerics.EPS * log_error
+    reason = bounds.first_failing((hypothesis, Reason.DATA), (floor > 0, Reason.EMPTY))
+    given: dict[str, Any] = {"reason": reason, "converged": solved}
+    return {
+        f"{name}/instance/signal": check(floor, signal, slip, **given),
+        f"{name}/instance/error": check(-error.log_tail(t_floor), -log_error, log_slip, **given),
+        f"{name}/concentration/error": check(
+            -log_bound, -log_error, log_slip, reason=unless(t > 0, Reason.EMPTY), converged=solved
+        ),
+        f"{name}_log_error": log_error,
+        f"{name}_log_floor": jnp.where(reason == int(Reason.APPLIES), error.log_tail(t_floor), jnp.nan),
+    }
+
+
+def per_cell(shape: Shape, d: float, signal: float, values: dict[str, np.ndarray]) -> dict[str, Check]:
+    """Sampled counts pooled over lanes, against the mean bound (both models) and the mean exact error (linear).
+
+    The pooled count is a sum of independent indicators with unequal chances; its tails are lighter than those of the
+    binomial with the mean chance (Hoeffding 1956), so a Clopper-Pearson interval is conservative. One comparison per
+    theta and size of the forget set, judged at the level of `verify.suites.data`.
+    """
+    out: dict[str, Check] = {}
+    for name in WHEN:
+        counts, lanes = pooled(values[f"{name}_errors"]), len(values[f"{name}_errors"])
+        bound = np.mean(np.exp(values[f"{name}_log_bound"]), axis=0).ravel()
+        low, _ = interval(counts, lanes * NUM_SAMPLES)
+        reason = np.where(bound < 0.5, int(Reason.APPLIES), int(Reason.EMPTY))  # no better than guessing
+        out[f"{name}/sampled/bound"] = check(low, bound, reason=reason)
+        if shape.model == "linear":
+            exact = np.mean(np.exp(values[f"{name}_log_error"]), axis=0).ravel()
+            out |= agreement(f"{name}/sampled/error", counts, lanes * NUM_SAMPLES, exact)
+    # the hypothesis of the linear claim: y <xi, mu> < -||mu||^2/2 has chance Phi(-sqrt(d) ||mu|| / 2) per point
+    half = 0.5 * d**0.5 * d ** (-0.25 + signal)
+    out["hypothesis/exact/error"] = check(half**2 / 2, -special.log_ndtr(-half), 1e-14 * half**2)
+    weak = values["weak_points"][:, 0, 0]
+    chance = np.atleast_1d(special.ndtr(-half))
+    return out | agreement("hypothesis/sampled/error", np.atleast_1d(weak.sum()), len(weak) * shape.m, chance)
+
+
+def pooled(errors: np.ndarray) -> np.ndarray:
+    """Counts [lanes, theta, k] summed over lanes, flat."""
+    return np.asarray(np.sum(errors, axis=0)).astype(int).ravel()
