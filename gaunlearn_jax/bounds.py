@@ -59,7 +59,7 @@ def multiplier_bounds(
     upper = (B + sqrt(B^2 + 4 A delta_1)) / (2 A), A = 1 - psi - (m-1) phi > 0, B = 1 + epsilon_1 sqrt(1 - psi);
     lower = (1 - (m-1) phi upper - epsilon_1 sqrt(1 + psi)) / (1 + psi). Source: docs/theory, Lemma M.
     """
-    psi, phi = jnp.asarray(psi), jnp.asarray(phi)
+    psi, phi, epsilon = jnp.asarray(psi), jnp.asarray(phi), jnp.asarray(epsilon)
     a = 1.0 - psi - (m - 1) * phi
     defined = a > 0
     safe = jnp.where(defined, a, 1.0)

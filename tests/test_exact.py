@@ -238,12 +238,12 @@ def test_tiny_angles_and_ill_conditioned_points_are_proved() -> None:
 
 
 def test_ill_conditioned_points_are_decided() -> None:
-    points = np.random.default_rng(0).normal(size=(5, 5)) @ np.diag([1, 1, 1, 1, 1e-4])
-    k = points @ points.T  # condition number near 1e9
-    y = np.sign(np.linalg.solve(k, np.ones(5)))
+    lengths = np.array([1, 1, 1, 1, 1e-4])
+    k = gram(np.random.default_rng(0), 5, 1e-5) * lengths[:, None] * lengths  # condition number 1e8
+    y = labels(5)
     lam = np.linalg.solve(y[:, None] * k * y, np.ones(5))
-    y, lam = (y, lam) if lam.min() > 0 else (np.ones(5), np.linalg.solve(k, np.ones(5)))
-    z, lam = (y * OUT)[None, :], np.maximum(lam, 0) * OUT
+    assert lam.min() > 0
+    z, lam = (y * OUT)[None, :], lam * OUT
     e = norm(k, z - (y * lam)[None, :] @ k)
     doc = certificate_file.build(
         model="linear", gram=k, labels=y, output_weights=[1.0], forget=[], preactivations=z, multipliers=lam,
@@ -305,7 +305,8 @@ def test_random_instances_agree_with_fractions() -> None:
         kind = ("projection", "span", "scaling")[seed % 3]
         doc = document(
             seed + 500, kind, ("instance", "sharp", None)[seed % 7 % 3] if kind == "projection" else None,
-            linear=kind == "scaling" or seed % 2 == 0, trained=seed % 5 == 0, size=10.0 ** -(1 + seed % 6), m=3 + seed % 3,
+            linear=kind == "scaling" or seed % 2 == 0, trained=seed % 5 == 0, size=10.0 ** -(1 + seed % 6),
+            m=3 + seed % 3,
         )  # fmt: skip
         compare(doc)
 
@@ -406,7 +407,7 @@ def test_unequal_output_weights_enter_the_sharp_bound_by_their_smallest() -> Non
         owner["mu"] = (np.array(owner["mu"]) * 0).tolist()
         owner["multipliers"] = [0.0] * 4
     for name in ("epsilon_1", "delta_1", "epsilon", "delta"):
-        doc["claimed"][name] = 9.0
+        doc["claimed"][name] = 99.0
     values = np.abs(np.array(doc["preactivations"])) * 4
     doc["preactivations"] = (values * (np.sign(doc["output_weights"])[:, None] * doc["labels"] > 0)).tolist()
     doc["certificate"]["preactivations"] = doc["preactivations"]
@@ -502,11 +503,13 @@ def edits(doc: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "label 2": ("labels", [2, *doc["labels"][1:]]), "ragged": ("mu", [doc["mu"][0][:-1], *doc["mu"][1:]]),
         "no labels": ("labels", []), "one point": ("labels", [1]), "forget all": ("forget", [0, 1, 2, 3]),
         "forget twice": ("forget", [1, 1]), "forget float": ("forget", [1.0]), "forget -1": ("forget", [-1]),
-        "forget 4": ("forget", [4]), "forget true": ("forget", [True]), "version": ("format", {"name": "x", "version": 1}),
+        "forget 4": ("forget", [4]), "forget true": ("forget", [True]),
+        "version": ("format", {"name": "x", "version": 1}),
         "version true": ("format", {**doc["format"], "version": True}), "zero u": ("output_weights", [0.0] * 4),
         "no neurons": ("output_weights", []), "model": ("model", {"kind": "tanh"}), "bound": ("bound", "sharp"),
         "weights": ("output_weights", "abc"), "many": ("labels", [1] * 200), "omega": ("orthogonal_norm_squared", -1.0),
-        "claimed": ("claimed", {**doc["claimed"], "tau": 2.5}), "negative": ("claimed", {**doc["claimed"], "epsilon": -1e-9}),
+        "claimed": ("claimed", {**doc["claimed"], "tau": 2.5}),
+        "negative": ("claimed", {**doc["claimed"], "epsilon": -1e-9}),
         "step": ("certificate", {**doc["certificate"], "step_scale": -1.0}),
         "kind": ("certificate", {**doc["certificate"], "kind": "magic"}),
         "scaling with Z": ("certificate", {**doc["certificate"], "kind": "scaling"}),
@@ -540,7 +543,7 @@ def test_missing_keys_and_wrong_types_are_named(tmp_path: Path) -> None:
             exact.check_document(broken)
         with pytest.raises(CertificateError):
             exact.check_document({**doc, key: float("nan")})
-    with pytest.raises(CertificateError, match="'lables'.*expected labels"):
+    with pytest.raises(CertificateError, match=r"'lables'.*expected labels"):
         exact.check_document({**doc, "lables": 1})
     with pytest.raises(CertificateError, match=r"gram\[1\]\[2\]: found nan"):
         exact.check_document({**doc, "gram": [*doc["gram"][:1], [0, 1, float("nan"), 0], *doc["gram"][2:]]})
@@ -576,8 +579,10 @@ def test_the_writer_refuses_what_has_no_certificate() -> None:
     mask = np.array([True, False, False, False])
     assert certificate_file.build(**{**arguments, "forget": mask})["forget"] == [0]
     for change in (
-        {"gram": np.ones((4, 4))}, {"gram": np.eye(3)}, {"gram": np.eye(4) * np.nan}, {"gram": np.triu(np.ones((4, 4)))},
-        {"forget": [4]}, {"forget": [0.5]}, {"forget": mask[:3]}, {"tau": np.nan}, {"epsilon": np.inf}, {"labels": [0, 1, 1, 1]},
+        {"gram": np.ones((4, 4))}, {"gram": np.eye(3)}, {"gram": np.eye(4) * np.nan},
+        {"gram": np.triu(np.ones((4, 4)))},
+        {"forget": [4]}, {"forget": [0.5]}, {"forget": mask[:3]}, {"tau": np.nan}, {"epsilon": np.inf},
+        {"labels": [0, 1, 1, 1]},
         {"multipliers": np.full(4, np.nan)}, {"kind": "other"}, {"step_scale": -1.0},
     ):  # fmt: skip
         with pytest.raises(CertificateError, match="expected"):

@@ -260,6 +260,7 @@ def nested(depth: int) -> list[Any]:
         ({"code_version": 3}, "code_version"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_leave_no_folder(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(StoreError, match=says) as caught:
         begin(tmp_path / "run", **changes)
@@ -268,6 +269,7 @@ def test_bad_arguments_leave_no_folder(tmp_path: Path, changes: dict[str, Any], 
 
 
 @pytest.mark.parametrize(("lanes", "size"), [(0, 4), (10, 0), (10.0, 4), (True, 4), (-1, 4)])
+@pytest.mark.usefixtures("unchecked")
 def test_split_lanes_refuses(lanes: int, size: int) -> None:
     with pytest.raises(StoreError, match="integer of at least 1"):
         split_lanes(lanes, size)
@@ -296,6 +298,7 @@ def test_split_lanes_tiles() -> None:
         None,
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_write_refuses_other_arrays(tmp_path: Path, array: Any) -> None:
     with begin(tmp_path) as run, pytest.raises(StoreError, match="expected ndarray float64") as caught:
         run.write(0, array)
@@ -304,6 +307,7 @@ def test_write_refuses_other_arrays(tmp_path: Path, array: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [-1, 3, True, 0.0, "0", None, 1])
+@pytest.mark.usefixtures("unchecked")
 def test_write_refuses_other_numbers(tmp_path: Path, number: Any) -> None:
     with begin(tmp_path, shard=(0, 2)) as run, pytest.raises(StoreError, match="part number"):
         run.write(number, rows(0))
@@ -347,6 +351,7 @@ def test_the_parts_and_the_batch_of_the_folder_hold(tmp_path: Path) -> None:
         assert run.batch == 4
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_paths_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "real").mkdir()

@@ -89,11 +89,16 @@ def compute(
         report(done)
         for number in todo:
             start, stop = opened.record.parts[number]
-            part = flatten(rows(start, stop, opened.batch, lambda batch: opened.halve_batch() and None))
+            part = flatten(rows(start, stop, opened.batch, lambda _: halve(opened)))
             opened.write(number, np.column_stack(list(part.values())).astype(np.float64))
             done += stop - start
             report(done)
     return load_block(place.folder / slug(shape))
+
+
+def halve(opened: store.Store) -> None:
+    """Record in the folder that the device batch was halved after an out-of-memory error."""
+    opened.halve_batch()
 
 
 def flatten(results: dict[str, Results]) -> dict[str, Any]:

@@ -105,3 +105,77 @@ def per_cell(shape: Shape, d: float, signal: float, values: dict[str, np.ndarray
 def pooled(errors: np.ndarray) -> np.ndarray:
     """Counts [lanes, theta, k] summed over lanes, flat."""
     return np.asarray(np.sum(errors, axis=0)).astype(int).ravel()
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """-ln of the test error against d, one panel per model: exact, guaranteed and sampled, before and after."""
+    kinds = [model for model in ("linear", "relu") if any(b.shape.model == model for b in blocks)]
+    axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for ax, kind in zip(axes, kinds, strict=True):
+        block = next(b for b in blocks if b.shape.model == kind)
+        for style, a in enumerate(grid.signals):
+            (_draw_linear if kind == "linear" else _draw_network)(ax, block, grid, a, style)
+        size = f"m = {block.shape.m}" + (f", n = {block.shape.n}" if kind == "relu" else "")
+        ax.set(xscale="log", yscale="log", xlabel="dimension d")
+        ax.set_title(f"{'linear model' if kind == 'linear' else 'two-layer network'}, {size}", fontsize=10)
+        ax.legend(fontsize=7)
+    axes[0].set_ylabel("−ln(test error)")
+
+
+def _select(block: Any, grid: Any, name: str, a: float) -> np.ndarray:
+    """Values [lanes, dims] of the limit theta, first size of the forget set, lanes of signal a."""
+    values = np.asarray(block.results[SUITE.name][name])[:, 1, 0]
+    lanes = block.signal == a
+    return np.stack([values[lanes & (block.d == d)] for d in grid.dims], axis=1)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 0, values, np.nan)
+
+
+def _draw_linear(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
+    d, m = np.asarray(grid.dims), block.shape.m - grid.forget[0]
+    before = np.nanmedian(_positive(-_select(block, grid, "original_log_error", a)), axis=0)
+    floor = _positive(-_select(block, grid, "unlearned_log_floor", a))
+    band(ax, d, _positive(-_select(block, grid, "unlearned_log_error", a)), f"after unlearning, a = {a:g}", style)
+    colour = STYLES[style % len(STYLES)]["color"]
+    ax.plot(d, before, "x", color=colour, markersize=8, label="before" if style == 0 else None)
+    known = np.any(np.isfinite(floor), axis=0)
+    guaranteed = np.array([np.nanmedian(floor[:, i]) if known[i] else np.nan for i in range(len(d))])
+    ax.plot(d, guaranteed, ":", color=colour, label="guaranteed after" if style == 0 else None)
+    square = d ** (-0.5 + 2 * a)
+    shape = d * m * square**2 / (1 + m * square) / 2
+    ax.plot(d, shape, color="0.6", linewidth=4, alpha=0.5, zorder=0,
+            label="½ d M‖μ‖⁴/(1 + M‖μ‖²), slope 4a" if style == 0 else None)  # fmt: skip
+
+
+def _draw_network(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
+    d, colour = np.asarray(grid.dims), STYLES[style % len(STYLES)]["color"]
+    samples = _positive(-_select(block, grid, "unlearned_log_bound", a))
+    band(ax, d, samples, f"bound after, a = {a:g}", style)
+    before = np.nanmedian(_positive(-_select(block, grid, "original_log_bound", a)), axis=0)
+    ax.plot(d, before, "x", color=colour, markersize=8, label="bound before" if style == 0 else None)
+    last = np.nanmedian(samples[:, -1])
+    ax.plot(d, last * (d / d[-1]) ** (4 * a), color="0.6", linewidth=4, alpha=0.5, zorder=0,
+            label="slope 4a" if style == 0 else None)  # fmt: skip
+    errors = _select(block, grid, "unlearned_errors", a)
+    total = errors.shape[0] * NUM_SAMPLES
+    low, high = interval(errors.sum(axis=0), total)
+    share = errors.sum(axis=0) / total
+    seen = share > 0
+    middle = -np.log(np.where(seen, share, high))
+    reach = np.stack([middle + np.log(high), -np.log(np.where(seen, low, high)) - middle])
+    reach[1] = np.where(seen, reach[1], 0.5 * middle)
+    ax.errorbar(d, middle, reach, fmt="none", ecolor=colour, capsize=3, lolims=~seen,
+                label="sampled after, Clopper-Pearson" if style == 0 else None)  # fmt: skip
+
+
+SUITE = Suite(
+    name="generalization",
+    statement="forgetting keeps the test error small: exact for linear models, bounded and sampled for networks",
+    source="docs/theory, Generalisation",
+    evaluate=evaluate,
+    per_cell=per_cell,
+    draw=draw,
+    data_source="mixture",
+)
