@@ -954,7 +954,7 @@ with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
         run.write(number, rows(number, run.record.parts))
         time.sleep(float(sys.argv[3]))
 """
-    generator, parts, pause = random.Random(seed), 30 * kills, 0.001
+    generator, parts, pause = random.Random(seed), 20 * kills, 0.001
     lanes = 32 * parts
     with process(body, path / "whole", lanes, 0) as child:
         times = []
@@ -969,7 +969,7 @@ with begin(sys.argv[1], int(sys.argv[2]), 32) as run:
             assert line(child) == "ready"
             if kill % 2:
                 assert line(child) == "open"
-            time.sleep(generator.uniform(0, 20 * (writing + pause) if kill % 2 else opening))
+            time.sleep(generator.uniform(0, 12 * (writing + pause) if kill % 2 else opening))
             child.send_signal(signal.SIGKILL)
             assert child.wait() == -signal.SIGKILL
         if (path / "killed" / "run.json").exists():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Suite:
     source: str
     evaluate: Callable[[Evaluation], Results] | None = None
     per_instance: Callable[[Network, Record, Shape], Results] | None = None
-    per_cell: Callable[[Shape, float, float, dict[str, np.ndarray]], Results] | None = None
+    per_cell: Callable[[Shape, float, float, dict[str, np.ndarray]], Mapping[str, Check]] | None = None
     draw: Callable[[Any, list[Any], Any], None] | None = None
     models: tuple[str, ...] = MODELS
     thetas: tuple[str, ...] = THETAS

@@ -87,14 +87,19 @@ def _log_front(a: float, r: float) -> float:
     return -a * (r - 1 - math.log(r)) + 0.5 * math.log(a / (2 * math.pi)) - 1 / (12 * a)
 
 
-@functools.lru_cache(maxsize=4096)
 def log_pair_probability(d: float, threshold: float) -> float:
     """log P(|<x, x'>| >= t) exactly: given ||x'|| = R it is 2 Phi(-t sqrt(d) / R), integrated over R, d R^2 ~ chi^2_d."""
-    node, weight = np.polynomial.legendre.leggauss(400)
+    node, weight = _legendre()
     step = np.maximum(14 / math.sqrt(2 * d) * node, -1 + 1e-12)  # R = 1 + step
     density = (d - 1) * np.log1p(step) - d * (step + step**2 / 2) + np.log(weight)
     tail = math.log(2) + special.log_ndtr(-threshold * math.sqrt(d) / (1 + step))
     return float(special.logsumexp(density + tail) - special.logsumexp(density))
+
+
+@functools.lru_cache
+def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    node, weight = np.polynomial.legendre.leggauss(400)
+    return node, weight
 
 
 def noncentral_sf(x: Any, d: float, noncentrality: float) -> np.ndarray:
@@ -103,6 +108,17 @@ def noncentral_sf(x: Any, d: float, noncentrality: float) -> np.ndarray:
     node, weight = np.polynomial.hermite_e.hermegauss(64)
     rest = np.asarray(x, float)[..., None] - (math.sqrt(noncentrality) + node) ** 2
     return special.chdtrc(d - 1, np.maximum(rest, 0.0)) @ (weight / weight.sum())
+
+
+@functools.lru_cache(maxsize=256)
+def noncentral_quantile(d: float, noncentrality: float, tail: float = TAIL) -> float:
+    """The x / d with P(chi^2_d(nc) > x) = tail."""
+    centre, spread = 1 + noncentrality / d, math.sqrt(2 * (1 + 2 * noncentrality / d) / d)
+    low, high = centre - 6 * spread, centre + 40 * spread
+    while high - low > 1e-9 * spread:
+        middle = (low + high) / 2
+        low, high = (middle, high) if noncentral_sf(middle * d, d, noncentrality) > tail else (low, middle)
+    return (low + high) / 2
 
 
 def attainability(d: float, m: int, n: int, eps_d: float) -> float:
@@ -143,3 +159,157 @@ def dimension_table(sizes: list[tuple[int, int]], eps_d: tuple[float, ...] = (1.
         for m, n in sizes
         for eps in eps_d
     ]
+
+
+def per_instance(net: Network, record: Record, shape: Shape) -> Results:
+    """Norms and inner products of the lane's data, and of one mixture per signal drawn in the same dimension.
+
+    Of inner products only those of disjoint pairs (0, 1), (2, 3), .. are kept: they are independent.
+    """
+    data = record.data
+    key = jax.random.wrap_key_data(record.key, impl="threefry2x32")
+
+    def mixture(index: jax.Array, a: jax.Array) -> Results:
+        drawn = ga.data.mixture(jax.random.fold_in(key, index), shape.m, data.dim, a)
+        return {f"mixture_{name}": value for name, value in _events(drawn).items()}
+
+    drawn = jax.vmap(mixture)(jnp.arange(len(SIGNALS)), jnp.asarray(SIGNALS))
+    return _events(data) | drawn | {"psi": record.psi, "phi": record.phi, "eps_d": record.eps_d}
+
+
+def _events(data: Dataset) -> Results:
+    """deviation [m] = ||x_i||^2 - 1, inner [m/2] = <x_i, x_k> - y_i y_k ||mu||^2 of disjoint pairs, and score [m/2], the
+    same centred and scaled given x_k: exactly N(0, 1)."""
+    gram = numerics.gram(data.points)
+    i, k = np.arange(0, data.num_points - 1, 2), np.arange(1, data.num_points, 2)
+    along = data.labels[i] * data.mean_norm * data.points[k, 0] * (data.mean_norm > 0)
+    inner = gram[i, k]
+    score = (inner - along) * jnp.sqrt(data.dim / gram[k, k])
+    return {
+        "deviation": jnp.diagonal(gram) - 1.0,
+        "inner": inner - data.labels[i] * data.labels[k] * data.mean_norm**2,
+        "score": score,
+    }
+
+
+def per_cell(shape: Shape, d: float, signal: float, values: dict[str, np.ndarray]) -> dict[str, Check]:
+    """Stated bounds against exact probabilities (as -log), exact probabilities against frequencies.
+
+    Two-sided comparisons are Clopper-Pearson intervals at LEVEL; independent trials only (points, disjoint pairs, lanes).
+    """
+    m, lanes = shape.m, len(values["psi"])
+    stated_point, stated_pair = log_threshold_bounds(d)
+    threshold = pair_threshold(d)
+    point, pair = log_point_probability(d), log_pair_probability(d, threshold)
+    out = {
+        "point/exact/exponent": _exponent(stated_point, point),
+        "pair/exact/exponent": _exponent(stated_pair, pair),
+    }
+    deviation, inner, score = (values[name] for name in ("deviation", "inner", "score"))
+    out |= _agree("point/sampled/frequency", np.abs(deviation) > PSI, math.exp(point))
+    out |= _agree("pair/sampled/frequency", np.abs(inner) >= threshold, math.exp(pair))
+    # the union bound over m points and m(m-1)/2 pairs, from the stated bounds
+    union = m * math.exp(stated_point) + m * (m - 1) / 2 * math.exp(stated_pair)
+    failed = int(np.sum((values["psi"] > PSI) | (values["phi"] >= threshold)))
+    empty = int(Reason.APPLIES if union < 1 else Reason.EMPTY)
+    out["set/sampled/union_bound"] = check(interval(failed, lanes)[0], union, reason=empty)
+    # what `attainability` promises, where it promises most of the events and where it promises half of them
+    for quantity, promised in (("half", 0.5), ("most", 0.9)):
+        eps_d = attained(d, m, shape.n, promised)
+        met = int(np.sum((values["psi"] <= PSI) & (values["eps_d"] <= eps_d)))
+        reason = int(Reason.APPLIES if math.isfinite(eps_d) else Reason.EMPTY)
+        out[f"set/attained/{quantity}"] = check(promised, interval(met, lanes)[1], reason=reason)
+    out |= _agree("point/law/tail", special.chdtrc(d, d * (1 + deviation)) < TAIL, TAIL)
+    out |= _agree("pair/law/tail", np.abs(score) > special.ndtri(1 - TAIL / 2), TAIL)
+    return out | _mixture(d, values)
+
+
+def _mixture(d: float, values: dict[str, np.ndarray]) -> dict[str, Check]:
+    """The mixtures: noncentral chi-square norms, inner products around +-||mu||^2; one comparison per signal."""
+    checks: list[dict[str, Check]] = []
+    for index, a in enumerate(SIGNALS):
+        square = d ** (-0.5 + 2 * a)
+        here = {name: values[f"mixture_{name}"][:, index] for name in ("deviation", "inner", "score")}
+        outside = noncentral_sf(np.array([1 + PSI, 1 - PSI]) * d, d, d * square)
+        chance = float(outside[0] + 1 - outside[1])
+        beyond = here["deviation"] > noncentral_quantile(d, d * square) - 1
+        # |<x_i, x_k> - y_i y_k ||mu||^2| <= |<xi_i, mu>| + |<xi_k, mu>| + |<xi_i, xi_k>|, each beyond its own threshold
+        stated = float(np.logaddexp(log_threshold_bounds(d)[1], math.log(4) - math.log(d) ** 2 / 2))
+        room = pair_threshold(d) + 2 * math.sqrt(square) * math.log(d) / math.sqrt(d)
+        far = interval(np.sum(np.abs(here["inner"]) >= room), here["inner"].size)[0]
+        reason = int(Reason.APPLIES if stated < 0 else Reason.EMPTY)
+        checks.append(
+            _agree("mixture point/sampled/frequency", np.abs(here["deviation"]) > PSI, chance)
+            | _agree("mixture point/law/tail", beyond, TAIL)
+            | _agree("mixture pair/law/tail", np.abs(here["score"]) > special.ndtri(1 - TAIL / 2), TAIL)
+            | {"mixture pair/sampled/concentration": check(far, np.atleast_1d(math.exp(stated)), reason=reason)}
+        )
+    return jax.tree.map(lambda *leaves: np.concatenate([np.broadcast_to(v, 1) for v in leaves]), *checks)
+
+
+def _agree(name: str, events: np.ndarray, chance: float) -> dict[str, Check]:
+    return agreement(name, np.sum(events), events.size, np.atleast_1d(chance))
+
+
+def _exponent(stated: float, exact: float) -> Check:
+    """-log(stated) <= -log(exact); EMPTY where the stated bound is 1 or more."""
+    return check(-stated, -exact, 1e-9 * abs(exact), reason=int(Reason.APPLIES if stated < 0 else Reason.EMPTY))
+
+
+@functools.lru_cache(maxsize=256)
+def attained(d: float, m: int, n: int, probability: float) -> float:
+    """The least eps_d that `attainability` promises with this probability in dimension d; infinity if none."""
+    if attainability(d, m, n, 1e9) < probability:
+        return math.inf
+    low, high = 1e-12, 1e9
+    while high > low * (1 + 1e-9):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if attainability(d, m, n, middle) >= probability else (middle, high)
+    return high
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """Left: -ln of the probability of a bad point or pair, stated, exact and sampled. Right: eps_d against d."""
+    left, right = figure.subplots(1, 2)
+    d = np.geomspace(max(347.0, min(grid.dims)), max(max(grid.dims), 1e3), 200)
+    stated = np.array([log_threshold_bounds(v) for v in d])
+    exact = np.array([(log_point_probability(v), log_pair_probability(v, pair_threshold(v))) for v in d])
+    names = ("‖x‖² ∉ [0.9, 1.1]", "|⟨x, x′⟩| ≥ 1.1 ln d/√d")
+    for index, name in enumerate(names):
+        colour = STYLES[index]["color"]
+        left.plot(d, -exact[:, index], "-", color=colour, label=f"exact, {name}")
+        left.plot(d, -stated[:, index], "--", color=colour, label="stated bound")
+    for index, (name, limit) in enumerate((("deviation", lambda v: PSI), ("inner", pair_threshold))):
+        seen = [(v, np.mean(np.abs(_cell(blocks, name, v)) >= limit(v))) for v in grid.dims]
+        points = np.array([(v, -math.log(share)) for v, share in seen if 0 < share < 1]).reshape(-1, 2)
+        left.plot(*points.T, STYLES[index]["marker"], color="k", fillstyle="none",
+                  label="sampled" if len(points) else None)  # fmt: skip
+    left.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="−ln(probability)")
+    sizes = []
+    for style, block in enumerate(blocks[: len(STYLES)]):
+        m, n = block.shape.m, block.shape.n
+        sizes.append((m, n))
+        samples = per_dim(grid, block, block.results[SUITE.name]["eps_d"])
+        band(right, np.asarray(grid.dims), samples, f"{block.shape.model}, m = {m}, n = {n}", style)
+        for eps in (1.0, 0.1):
+            right.plot(smallest_dimension(m, n, eps), eps, "*", color=STYLES[style]["color"], markersize=13)
+    right.axhline(1.0, color="0.6", linewidth=1)
+    right.axhline(0.1, color="0.6", linewidth=1)
+    right.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="near-orthogonality ε_d = 4mnφ")
+    right.set_title("★ " + "\n".join(dimension_table(sizes[-1:], (1.0, 0.1))), fontsize=8)
+    for ax in (left, right):
+        ax.legend(fontsize=7)
+
+
+def _cell(blocks: list[Any], name: str, d: float) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(b.results[SUITE.name][name])[b.d == d]) for b in blocks])
+
+
+SUITE = Suite(
+    name="data",
+    statement="random data satisfy the assumptions: norms near 1, inner products below 1.1 log(d)/sqrt(d), any eps_d",
+    source="docs/theory, Data",
+    per_instance=per_instance,
+    per_cell=per_cell,
+    draw=draw,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from gaunlearn_jax import bounds, numerics
 from gaunlearn_jax import generalization as error
 from gaunlearn_jax._types import Params, Reason, Status
 from verify.check import Check, check
-from verify.plots import STYLES, band, per_dim
+from verify.plots import STYLES, band
 from verify.records import Shape
 from verify.suite import Evaluation, Results, Suite, unless
 from verify.suites.data import agreement, interval
