@@ -125,6 +125,8 @@ def orthogonal_coordinates(
     as at a limit point; NaN where d - p < n. Source: docs/theory, Weights in R^d.
     """
     n, room = net.num_neurons, data.dim - data.points.shape[1]
+    if n == 1:
+        return jnp.full((1, 1), orthogonal_norm, jnp.float64)
     triangle = _bartlett(key, n, jnp.asarray(room, jnp.float64))
     drawn = jnp.asarray(orthogonal_norm) * triangle / numerics.norm(triangle)
     return jnp.where((room >= n) | (jnp.asarray(orthogonal_norm) == 0), drawn, jnp.nan)

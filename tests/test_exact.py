@@ -436,6 +436,37 @@ def test_undecided_is_not_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "refuted" not in {s.answer for s in report.statements}
 
 
+def test_the_sign_of_a_derived_preactivation_may_take_many_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    doc = document(1, strength=None)
+    r = doc["forget"][0]
+    i = (r + 1) % 4
+    j = next(j for j in range(4) if doc["mu"][j][r] > 0)
+    push = doc["output_weights"][j] * doc["labels"][r] * doc["mu"][j][r] * doc["gram"][r][i]
+    tops = [0.0 if p == r else 1.0 for p in range(4)]
+    doc["certificate"].update(kind="scaling", preactivations=None, multipliers=tops)
+    for p in range(4):
+        doc["mu"][p] = [v if p == j else 0.0 for v in doc["mu"][j]]
+        doc["preactivations"][p] = [0.5] * 4
+        doc["certificate"]["mu"][p] = list(tops)
+    doc["preactivations"][j][i] = push  # theta^ has the rounding error of `push` there, of either sign
+    doc["certificate"]["mu"][j][i] = 0.5
+    answer = {s.name: s.answer for s in compare(doc).statements}["certificate.selection"]
+    assert answer == "refuted"
+    monkeypatch.setattr(exact, "PRECISIONS", (24,))
+    answer = {s.name: s.answer for s in exact.check_document(doc).statements}["certificate.selection"]
+    assert answer == "undecided"
+
+
+def test_a_negative_multiplier_without_mu_is_refuted() -> None:
+    doc = document(1, strength=None)
+    doc["multipliers"][2] = -1e-18
+    for j in range(4):
+        doc["mu"][j][2], doc["preactivations"][j][2] = 0.0, -1.0
+    found = {s.name: s for s in compare(doc).statements}["original.selection"]
+    assert found.answer == "refuted"
+    assert "multiplier 2 is negative" in found.text
+
+
 def test_linear_angles_beyond_a_right_angle() -> None:
     doc = document(1, linear=True, strength=None)
     doc["certificate"]["preactivations"] = [[-v for v in doc["certificate"]["preactivations"][0]]]
@@ -583,7 +614,8 @@ def test_the_writer_refuses_what_has_no_certificate() -> None:
         {"gram": np.triu(np.ones((4, 4)))},
         {"forget": [4]}, {"forget": [0.5]}, {"forget": mask[:3]}, {"tau": np.nan}, {"epsilon": np.inf},
         {"labels": [0, 1, 1, 1]},
-        {"multipliers": np.full(4, np.nan)}, {"kind": "other"}, {"step_scale": -1.0},
+        {"multipliers": np.full(4, np.nan)}, {"kind": "other"}, {"step_scale": -1.0}, {"labels": [np.nan, 1, 1, 1]},
+        {"kind": "scaling", "certificate_preactivations": None, "preactivations": np.zeros((1, 4))},
     ):  # fmt: skip
         with pytest.raises(CertificateError, match="expected"):
             certificate_file.build(**{**arguments, **change})

@@ -156,7 +156,10 @@ def build(
         after = z - step_scale * ((u[:, None] * y * q_mu)[:, gone] @ k[gone])
         active = after if model == "linear" else np.maximum(after, 0)
         z_cert, margins = None, (y * (u @ active))[kept]
-        factor = (1 + 2.0**-46) / float(margins.min(initial=1.0)) if factor is None else factor
+        smallest = float(margins.min(initial=1.0))
+        if factor is None and not smallest > 0:
+            raise _fail("the margins of theta^", str(smallest), "positive retained margins for the kind scaling")
+        factor = (1 + 2.0**-46) / smallest if factor is None else factor
         largest = max(np.linalg.norm(z), factor * np.linalg.norm(after))
     else:
         z_cert = np.asarray(certificate_preactivations, np.float64)
@@ -171,7 +174,7 @@ def build(
         "format": dict(FORMAT),
         "model": {"kind": model},
         "gram": k.tolist(),
-        "labels": [int(v) for v in y],
+        "labels": y.tolist(),
         "output_weights": u.tolist(),
         "forget": gone.tolist(),
         "preactivations": z.tolist(),

@@ -81,7 +81,7 @@ def _exporter(shape: Shape, theta: str) -> Callable[..., dict[str, Any]]:
     def export(key: Array, dim: Array, signal: Array, k: Array) -> dict[str, Any]:
         net, record = shape.network(), records.recorder(shape)(key, dim, signal)
         point, forget = record.theta(theta), forget_set(record, k)
-        e = Evaluation(net, record, point, forget, k)
+        e = Evaluation(shape, net, record, point, forget, k)
         sides = _suite_of(shape).evaluate
         assert sides is not None
         return {

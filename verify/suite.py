@@ -54,6 +54,7 @@ class Suite:
 class Evaluation:
     """One record seen through one theta and one forget set; certificates are made once and shared by all claims."""
 
+    shape: Shape
     net: Network
     record: Record
     point: KKTPoint
@@ -113,7 +114,7 @@ def lane(
             ks = jnp.asarray(sizes)
 
             def evaluate(point: KKTPoint, k: Array) -> dict[str, Results]:
-                e = Evaluation(net, record, point, forget_set(record, k), k)
+                e = Evaluation(shape, net, record, point, forget_set(record, k), k)
                 return {s.name: s.evaluate(e) for s in per_evaluation if s.evaluate is not None}
 
             points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(record.theta(t) for t in THETAS))

@@ -24,7 +24,7 @@ from verify.plots import STYLES, band, per_dim
 from verify.records import Record, Shape
 from verify.suite import Results, Suite
 
-#: level of each statistical comparison: with up to 1000 of them the chance of any false alarm is below 1e-3 (Bonferroni)
+#: level of each statistical comparison: over up to 1000 of them the chance of a false alarm is below 1e-3 (Bonferroni)
 LEVEL = 1e-6
 #: signals a of the mixtures, ||mu|| = d^(-1/4 + a)
 SIGNALS = (0.02, 0.05, 0.1, 0.2)
@@ -88,8 +88,8 @@ def _log_front(a: float, r: float) -> float:
 
 
 def log_pair_probability(d: float, threshold: float) -> float:
-    """log P(|<x, x'>| >= t) exactly: given ||x'|| = R it is 2 Phi(-t sqrt(d) / R), integrated over R, d R^2 ~ chi^2_d."""
-    node, weight = _legendre()
+    """log P(|<x, x'>| >= t), exactly: 2 Phi(-t sqrt(d) / R) given ||x'|| = R, integrated over R with d R^2 ~ chi^2_d."""
+    node, weight = _nodes("legendre", 400)
     step = np.maximum(14 / math.sqrt(2 * d) * node, -1 + 1e-12)  # R = 1 + step
     density = (d - 1) * np.log1p(step) - d * (step + step**2 / 2) + np.log(weight)
     tail = math.log(2) + special.log_ndtr(-threshold * math.sqrt(d) / (1 + step))
@@ -97,15 +97,16 @@ def log_pair_probability(d: float, threshold: float) -> float:
 
 
 @functools.lru_cache
-def _legendre() -> tuple[np.ndarray, np.ndarray]:
-    node, weight = np.polynomial.legendre.leggauss(400)
+def _nodes(kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    make = np.polynomial.legendre.leggauss if kind == "legendre" else np.polynomial.hermite_e.hermegauss
+    node, weight = make(count)
     return node, weight
 
 
 def noncentral_sf(x: Any, d: float, noncentrality: float) -> np.ndarray:
     """P(chi^2_d(nc) > x): chi^2_{d-1} plus (sqrt(nc) + g)^2, integrated over the normal g. (SciPy's ncx2 is wrong from
     d = 1e13 on.)"""
-    node, weight = np.polynomial.hermite_e.hermegauss(64)
+    node, weight = _nodes("hermite", 64)
     rest = np.asarray(x, float)[..., None] - (math.sqrt(noncentrality) + node) ** 2
     return special.chdtrc(d - 1, np.maximum(rest, 0.0)) @ (weight / weight.sum())
 
@@ -162,24 +163,21 @@ def dimension_table(sizes: list[tuple[int, int]], eps_d: tuple[float, ...] = (1.
 
 
 def per_instance(net: Network, record: Record, shape: Shape) -> Results:
-    """Norms and inner products of the lane's data, and of one mixture per signal drawn in the same dimension.
+    """Norms and inner products of the lane's data and, beside linear models, of mixtures in the same dimension.
 
-    Of inner products only those of disjoint pairs (0, 1), (2, 3), .. are kept: they are independent.
+    The mixtures share their noise and differ in the signal; no model is involved, so one of the two draws them.
     """
-    data = record.data
+    out = _events(record.data) | {"psi": record.psi, "phi": record.phi, "eps_d": record.eps_d}
+    if shape.model != "linear":
+        return out
     key = jax.random.wrap_key_data(record.key, impl="threefry2x32")
-
-    def mixture(index: jax.Array, a: jax.Array) -> Results:
-        drawn = ga.data.mixture(jax.random.fold_in(key, index), shape.m, data.dim, a)
-        return {f"mixture_{name}": value for name, value in _events(drawn).items()}
-
-    drawn = jax.vmap(mixture)(jnp.arange(len(SIGNALS)), jnp.asarray(SIGNALS))
-    return _events(data) | drawn | {"psi": record.psi, "phi": record.phi, "eps_d": record.eps_d}
+    draw_events = jax.vmap(lambda a: _events(ga.data.mixture(key, shape.m, record.data.dim, a)))
+    return out | {f"mixture_{name}": value for name, value in draw_events(jnp.asarray(SIGNALS)).items()}
 
 
 def _events(data: Dataset) -> Results:
-    """deviation [m] = ||x_i||^2 - 1, inner [m/2] = <x_i, x_k> - y_i y_k ||mu||^2 of disjoint pairs, and score [m/2], the
-    same centred and scaled given x_k: exactly N(0, 1)."""
+    """deviation [m] = ||x_i||^2 - 1; of the disjoint (so independent) pairs (0, 1), (2, 3), .. inner [m/2] =
+    <x_i, x_k> - y_i y_k ||mu||^2, and score [m/2], the same centred and scaled given x_k: exactly N(0, 1)."""
     gram = numerics.gram(data.points)
     i, k = np.arange(0, data.num_points - 1, 2), np.arange(1, data.num_points, 2)
     along = data.labels[i] * data.mean_norm * data.points[k, 0] * (data.mean_norm > 0)
@@ -195,7 +193,7 @@ def _events(data: Dataset) -> Results:
 def per_cell(shape: Shape, d: float, signal: float, values: dict[str, np.ndarray]) -> dict[str, Check]:
     """Stated bounds against exact probabilities (as -log), exact probabilities against frequencies.
 
-    Two-sided comparisons are Clopper-Pearson intervals at LEVEL; independent trials only (points, disjoint pairs, lanes).
+    Frequencies are those of independent trials: points, disjoint pairs, lanes; intervals are Clopper-Pearson at LEVEL.
     """
     m, lanes = shape.m, len(values["psi"])
     stated_point, stated_pair = log_threshold_bounds(d)
@@ -221,7 +219,7 @@ def per_cell(shape: Shape, d: float, signal: float, values: dict[str, np.ndarray
         out[f"set/attained/{quantity}"] = check(promised, interval(met, lanes)[1], reason=reason)
     out |= _agree("point/law/tail", special.chdtrc(d, d * (1 + deviation)) < TAIL, TAIL)
     out |= _agree("pair/law/tail", np.abs(score) > special.ndtri(1 - TAIL / 2), TAIL)
-    return out | _mixture(d, values)
+    return out | _mixture(d, values) if "mixture_deviation" in values else out
 
 
 def _mixture(d: float, values: dict[str, np.ndarray]) -> dict[str, Check]:

@@ -34,45 +34,43 @@ def evaluate(e: Evaluation) -> Results:
     outside = error.orthogonal_coordinates(key_weights, net, data, point.orthogonal_norm)
     noise = error.fresh_noise(key_points, NUM_SAMPLES, data.points.shape[1] + net.num_neurons, data)
     out: Results = {"weak_points": jnp.sum(error.weak_points(data))}
-    for name, params, retained in (
-        ("original", point.params, jnp.ones(e.m, bool)),
-        ("unlearned", after.params, ~e.forget),
-    ):
+
+    def compare(params: Params, retained: Array) -> Results:
         whole = jnp.concatenate([params, outside], axis=1)
         log_bound = error.log_error_bound(net, whole, data)
-        out[f"{name}_log_bound"] = log_bound
-        out[f"{name}_errors"] = error.error_count(net, whole, data, noise)
-        if net.kind == "linear":
-            out |= _linear(e, name, params, retained, log_bound)
+        found: Results = {"log_bound": log_bound, "errors": error.error_count(net, whole, data, noise)}
+        return found | _linear(e, params, retained, log_bound) if net.kind == "linear" else found
+
+    both = jax.vmap(compare)(jnp.stack([point.params, after.params]), jnp.stack([jnp.ones(e.m, bool), ~e.forget]))
+    for name, result in both.items():
+        for index, when in enumerate(WHEN):
+            joint = f"{when}/{name}" if isinstance(result, Check) else f"{when}_{name}"
+            out[joint] = jax.tree.map(lambda v, index=index: v[index], result)
     return out
 
 
-def _linear(e: Evaluation, name: str, params: Params, retained: Array, log_bound: Array) -> Results:
+def _linear(e: Evaluation, params: Params, retained: Array, log_bound: Array) -> Results:
     """signal: floor <= <w, mu>. error: -log of what the floor allows <= -log of the exact error. concentration:
     -log of the networks' bound <= -log of the exact error."""
     data, point = e.record.data, e.point
-    solved = point.status == int(Status.OK)
     epsilon = point.epsilon + 2 * point.error  # outward
     floor, hypothesis = error.signal_floor(data, point.multipliers, epsilon, retained)
     signal = data.mean_norm * params[0, 0]
     terms = jnp.sum(point.multipliers * jnp.maximum(jnp.abs(data.points[:, 0]), data.mean_norm))
     slip = 2 * (e.m + 8) * numerics.EPS * data.mean_norm * (terms + jnp.abs(point.params[0, 0]))
-    size = numerics.norm(params, point.orthogonal_norm)
-    t_floor = jnp.sqrt(data.dim) * floor / size
+    unit = jnp.sqrt(data.dim) / numerics.norm(params, point.orthogonal_norm)
     t = error.linear_signal(params, data, point.orthogonal_norm)
-    log_error = error.log_tail(t)
-    t_slip = jnp.sqrt(data.dim) * slip / size + 8 * numerics.EPS * jnp.abs(t)
-    log_slip = (jnp.abs(t) + 1) * t_slip - 16 * numerics.EPS * log_error
+    log_error, log_floor = error.log_tail(jnp.stack([t, floor * unit]))
+    log_slip = (jnp.abs(t) + 1) * (slip * unit + 8 * numerics.EPS * jnp.abs(t)) - 16 * numerics.EPS * log_error
     reason = bounds.first_failing((hypothesis, Reason.DATA), (floor > 0, Reason.EMPTY))
-    given: dict[str, Any] = {"reason": reason, "converged": solved}
+    given: dict[str, Any] = {"reason": reason, "converged": point.status == int(Status.OK)}
+    easy = given | {"reason": unless(t > 0, Reason.EMPTY)}
     return {
-        f"{name}/instance/signal": check(floor, signal, slip, **given),
-        f"{name}/instance/error": check(-error.log_tail(t_floor), -log_error, log_slip, **given),
-        f"{name}/concentration/error": check(
-            -log_bound, -log_error, log_slip, reason=unless(t > 0, Reason.EMPTY), converged=solved
-        ),
-        f"{name}_log_error": log_error,
-        f"{name}_log_floor": jnp.where(reason == int(Reason.APPLIES), error.log_tail(t_floor), jnp.nan),
+        "instance/signal": check(floor, signal, slip, **given),
+        "instance/error": check(-log_floor, -log_error, log_slip, **given),
+        "concentration/error": check(-log_bound, -log_error, log_slip, **easy),
+        "log_error": log_error,
+        "log_floor": jnp.where(reason == int(Reason.APPLIES), log_floor, jnp.nan),
     }
 
 

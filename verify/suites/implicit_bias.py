@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ from jax import lax
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import kkt, models, numerics
+from gaunlearn_jax import dual, kkt, models, numerics
 from gaunlearn_jax._types import Params, PerPair, Reason, Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
@@ -118,68 +117,121 @@ def kink_floor(net: Network, data: Dataset, limit: KKTPoint) -> Array:
     return jnp.sqrt(jnp.sum(jnp.min(cost, axis=0)) / numerics.top_eigenvalue(inverse))
 
 
-class Fit(NamedTuple):
-    """What a fit says of a theta: epsilon_1, delta_1, rounding of epsilon_1, 1 - cos to the limit point, solved."""
-
-    epsilon: Array
-    delta: Array
-    error: Array
-    gap: Array
-    solved: Array
-
-
-def measured(net: Network, data: Dataset, limit: KKTPoint, params: Params, z: PerPair, orthogonal: Array) -> Fit:
-    fit = kkt.fit_multipliers(net, data, params, z, orthogonal_norm=orthogonal)
-    mine = jnp.append(fit.params.ravel(), fit.orthogonal_norm)
-    gap = numerics.one_minus_cos(mine, mine - jnp.append(limit.params.ravel(), 0.0))
-    return Fit(fit.epsilon, fit.delta, fit.error, gap, fit.status == int(Status.OK))
-
-
 def per_instance(net: Network, record: Record, shape: Shape) -> Results:
-    data, key = record.data, jax.random.wrap_key_data(record.train_key, impl="threefry2x32")
-    out: Results = {}
-    for loss in LOSSES:
-        own = loss == shape.loss
-        runs = [
-            record.run if own and steps == STEPS[-1] else ga.train.train(key, net, data, loss=loss, num_steps=steps)
-            for steps in STEPS
-        ]
-        limit = record.limit if own else kkt.limit_point(net, data, runs[-1])
-        out |= _of_loss(net, data, runs, limit, loss)
-        if own and net.kind == "relu":
-            out |= _floors(net, data, limit)
+    """The run's own loss against its limit point; the other loss without one (its smoothed margin, epsilon, delta)."""
+    data, limit = record.data, record.limit
+    key = jax.random.wrap_key_data(record.train_key, impl="threefry2x32")
+    other = next(loss for loss in LOSSES if loss != shape.loss)
+    short = [ga.train.train(key, net, data, loss=shape.loss, num_steps=steps) for steps in STEPS[:-1]]
+    runs = _stack([*short, record.run])
+    others = _stack([ga.train.train(key, net, data, loss=other, num_steps=steps) for steps in STEPS])
+
+    on_kink = jnp.where(limit.preactivations == 0, 0.0, runs.preactivations)
+    snapped = jax.vmap(lambda w, z: kkt.snap(data.points, w, z))(runs.params, on_kink)
+    sides = jnp.where(limit.preactivations == 0, jnp.asarray([-1e-300, 1e-300])[:, None, None], limit.preactivations)
+    zero = jnp.zeros(2)
+    fits = jax.vmap(
+        lambda w, z, o: kkt.fit_multipliers(net, data, w, z, orthogonal_norm=o),
+    )(
+        jnp.concatenate([runs.params, snapped, others.params, jnp.stack([limit.params] * 2)]),
+        jnp.concatenate([runs.preactivations, on_kink, others.preactivations, sides]),
+        jnp.concatenate([runs.orthogonal_norm, runs.orthogonal_norm, others.orthogonal_norm, zero]),
+    )  # fmt: skip
+    t = len(STEPS)
+    plain, clarke, rival, forced = (_slice(fits, *ends) for ends in ((0, t), (t, 2 * t), (2 * t, 3 * t), (3 * t, None)))
+
+    out: Results = _limit_results(net, data, limit, plain, clarke)
+    for loss, group, points in ((shape.loss, runs, plain), (other, others, rival)):
+        path = flow(net, data, _pick(group, 0), jnp.asarray(loss == "exponential"))
+        separated = group.status[0] == int(Status.OK)
+        promised = jax.vmap(lambda run, loss=loss: gradient_epsilon(net, data, run, loss))(group)
+        promised = promised * numerics.OUTWARD + 4 * points.error
+        at = jnp.argmax(points.epsilon / promised)
+        solved = separated & jnp.all(points.status == int(Status.OK))
+        out[f"{loss}/gradient/epsilon"] = check(points.epsilon[at], promised[at], points.error[at], converged=solved)
+        if loss == "exponential":
+            out[f"{loss}/flow/smoothed_margin"] = never_falls(path, separated)
+        every = FLOW_STEPS // FLOW_POINTS
+        out |= {
+            f"epsilon_{loss}": points.epsilon,
+            f"delta_{loss}": points.delta,
+            f"gradient_{loss}": promised,
+            f"smoothed_{loss}": path.smoothed[every - 1 :: every] * numerics.norm(limit.params),
+            f"fall_{loss}": jnp.max(lax.cummax(path.smoothed) - path.smoothed),
+        }
+    if net.kind == "relu":
+        out |= _floors(net, data, limit, plain, forced)
     return out
 
 
-def _of_loss(net: Network, data: Dataset, runs: list[Trained], limit: KKTPoint, loss: str) -> Results:
-    solved = (limit.status == int(Status.OK)) & (runs[0].status == int(Status.OK))
-    path = flow(net, data, runs[0], jnp.asarray(loss == "exponential"))
-    snapped = [jnp.where(limit.preactivations == 0, 0.0, run.preactivations) for run in runs]
-    on_kinks = [kkt.snap(data.points, run.params, z) for run, z in zip(runs, snapped, strict=True)]
-    params = jnp.stack([run.params for run in runs] + on_kinks)
-    z = jnp.stack([run.preactivations for run in runs] + snapped)
-    orthogonal = jnp.stack([run.orthogonal_norm for run in runs] * 2)
-    fits = jax.vmap(lambda *args: measured(net, data, limit, *args))(params, z, orthogonal)
-    plain, clarke = (jax.tree.map(lambda v, h=h: v[h], fits) for h in (slice(0, len(runs)), slice(len(runs), None)))
-    promised = jnp.stack([gradient_epsilon(net, data, run, loss) for run in runs])
-    promised = promised * numerics.OUTWARD + 4 * plain.error
-    at = jnp.argmax(plain.epsilon / promised)
-    out: Results = {
-        f"{loss}/instance/epsilon": check(
-            plain.epsilon[at], promised[at], plain.error[at], converged=solved & jnp.all(plain.solved)
+def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, clarke: KKTPoint) -> Results:
+    """The distance of each rescaled network to the limit point against (eps + sqrt(eps^2 + 4 Sigma))/2.
+
+    Closeness to the retrained model with nothing forgotten: the limit point solves the convex programme of its own
+    same-sign activations, so the bound holds for every network that shares these.
+    """
+    same = models.same_sign(net, data.labels) | (net.kind == "linear")
+    pattern = limit.selection > 0.5
+    shared = jnp.all((plain.preactivations > 0) == pattern, axis=(1, 2), where=same) | (net.kind == "linear")
+    apart = plain.params - limit.params
+    distance = jax.vmap(numerics.norm)(apart, plain.orthogonal_norm)
+    q = jax.vmap(lambda z: models.margins(net, data.labels, z))(plain.preactivations)
+    slack = jnp.sum(plain.multipliers * jnp.maximum(q - 1.0, 0.0), axis=1) + data.num_points * plain.delta_error
+    epsilon = plain.epsilon + 2 * plain.error
+    bound = 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
+    size = numerics.norm(limit.params)
+    at = jnp.argmax(jnp.where(shared, distance / bound, -1.0))
+    whole = jax.vmap(lambda p: jnp.append(p.params.ravel(), p.orthogonal_norm))(plain)
+    gap = jax.vmap(lambda a: numerics.one_minus_cos(a, a - jnp.append(limit.params.ravel(), 0.0)))(whole)
+    solved = (limit.status == int(Status.OK)) & jnp.all(plain.status == int(Status.OK))
+    return {
+        "limit/instance/distance": check(
+            distance[at], bound[at], plain.error[at] + 100 * dual.TOL * size,
+            reason=unless(jnp.any(shared), Reason.NOT_KKT), converged=solved,
         ),
-        f"epsilon_{loss}": plain.epsilon,
-        f"epsilon_clarke_{loss}": clarke.epsilon,
-        f"delta_{loss}": plain.delta,
-        f"gap_{loss}": plain.gap,
-        f"smoothed_{loss}": path.smoothed[:: FLOW_STEPS // FLOW_POINTS] * numerics.norm(limit.params),
-        f"fall_{loss}": jnp.max(lax.cummax(path.smoothed) - path.smoothed),
-        f"solved_{loss}": solved,
-    }
-    if loss == "exponential":
-        out[f"{loss}/flow/smoothed_margin"] = never_falls(path, solved)
-    return out
+        "gap": gap,
+        "shared": shared,
+        "distance": distance,
+        "distance_bound": jnp.where(shared, bound, jnp.nan),
+        "epsilon_clarke": clarke.epsilon,
+        "moved": jax.vmap(numerics.norm)(clarke.params - plain.params),
+        "solved": solved,
+    }  # fmt: skip
 
 
-def _floors(net: Network, data: Dataset, limit: KKTPoint) -> Results:
-    return {}
+def _floors(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, forced: KKTPoint) -> Results:
+    """Delta against the epsilon of the exact limit point when every kink is switched off, or on; and of networks."""
+    floor = kink_floor(net, data, limit)
+    far = jax.vmap(numerics.norm)(plain.params - limit.params, plain.orthogonal_norm)
+    sign = limit.preactivations != 0
+    same = jnp.all(jnp.sign(plain.preactivations) == jnp.sign(limit.preactivations), axis=(1, 2), where=sign)
+    says = same & (floor > far) & jnp.all(plain.preactivations != 0, axis=(1, 2))
+    at = jnp.argmax(jnp.where(says, (floor - far) / plain.epsilon, -1.0))
+    least = jnp.argmin(forced.epsilon)
+    slip = forced.error[least] + 1e-11 * floor
+    solved = (limit.status == int(Status.OK)) & jnp.all(forced.status == int(Status.OK))
+    some = jnp.any((limit.preactivations == 0) & (limit.selection > 0) & (limit.selection < 1))
+    return {
+        "limit/floor/epsilon": check(
+            floor, forced.epsilon[least], slip, converged=solved, reason=unless(some, Reason.EMPTY)
+        ),
+        "trained/floor/epsilon": check(
+            floor - far[at], plain.epsilon[at], plain.error[at] + slip, converged=solved,
+            reason=unless(jnp.any(says), Reason.EMPTY),
+        ),
+        "floor": floor,
+        "floor_off": forced.epsilon[0],
+        "floor_on": forced.epsilon[1],
+    }  # fmt: skip
+
+
+def _stack(runs: list[Trained]) -> Trained:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+
+
+def _pick(tree: Any, i: int) -> Any:
+    return jax.tree.map(lambda v: v[i], tree)
+
+
+def _slice(tree: Any, start: int, stop: int | None) -> Any:
+    return jax.tree.map(lambda v: v[start:stop], tree)
