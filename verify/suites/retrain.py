@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import bounds, dual, kkt, models, numerics
+from gaunlearn_jax import bounds, dual, kkt, models, numerics, unlearn
 from gaunlearn_jax._types import Reason, Status
 from verify.check import check
 from verify.plots import band, per_dim
@@ -80,18 +80,15 @@ def distance_bound(e: Evaluation) -> Array:
     return 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
 
 
-def gap(a: Array, b: Array, *outside: Array | float) -> Array:
-    """1 - cos of the angle between two vectors, each with the norm of a common orthogonal part (two numbers)."""
-    part_a, part_b = outside if outside else (0.0, 0.0)
-    one = jnp.concatenate([a.ravel(), jnp.atleast_1d(jnp.asarray(part_a, jnp.float64))])
-    two = jnp.concatenate([b.ravel(), jnp.atleast_1d(jnp.asarray(part_b, jnp.float64))])
-    one, two = one / numerics.norm(one), two / numerics.norm(two)
+def gap(a: Array, b: Array) -> Array:
+    """1 - cos of the angle between two arrays."""
+    one, two = a.ravel() / numerics.norm(a), b.ravel() / numerics.norm(b)
     return numerics.one_minus_cos(one, one - two)
 
 
 def against_trained(e: Evaluation, hat: Array) -> Results:
-    """Cosine gaps to a network trained from the same initial weights on the retained points: of theta_hat and of the
-    untouched theta, in parameters and in function values on fresh points x ~ N(0, I_d / d).
+    """Cosine gaps to a network trained from the same initial weights on the retained points, of theta_hat and of the
+    untouched theta: [2], in parameters and in function values on fresh points x ~ N(0, I_d / d).
 
     Function values leave out the weights orthogonal to all points, which training never moves and the networks share.
     """
@@ -100,17 +97,18 @@ def against_trained(e: Evaluation, hat: Array) -> Results:
     run = ga.train.train(key, net, data, loss=getattr(e, "loss", "exponential"), retained=~e.forget)
     draw = jax.random.fold_in(jax.random.wrap_key_data(e.record.key, impl="threefry2x32"), 1)
     fresh = jax.random.normal(draw, (FRESH, data.points.shape[1]), jnp.float64)
-    ones = jnp.ones(FRESH)
+    ours = jnp.stack([hat, e.point.params])
 
     def values(params: Array) -> Array:
-        return models.margins(net, ones, models.preactivations(fresh, params))
+        return models.margins(net, jnp.ones(FRESH), models.preactivations(fresh, params))
 
-    outside = (e.point.orthogonal_norm, run.orthogonal_norm)
+    def whole(params: Array, outside: Array) -> Array:
+        return jnp.append(params.ravel(), outside)
+
+    goal, goal_values = whole(run.params, run.orthogonal_norm), values(run.params)
     return {
-        "trained_parameters": gap(hat, run.params, *outside),
-        "trained_values": gap(values(hat), values(run.params)),
-        "untouched_parameters": gap(e.point.params, run.params, *outside),
-        "untouched_values": gap(values(e.point.params), values(run.params)),
+        "to_trained_parameters": jax.vmap(lambda p: gap(whole(p, e.point.orthogonal_norm), goal))(ours),
+        "to_trained_values": jax.vmap(lambda p: gap(values(p), goal_values))(ours),
         "trained_solved": run.status == int(Status.OK),
     }
 
@@ -118,72 +116,73 @@ def against_trained(e: Evaluation, hat: Array) -> Results:
 def evaluate(e: Evaluation) -> Results:
     point, near = e.point, e.certificates["projection"]
     first = first_solve(e)
-    hat = ga.unlearn.gradient_ascent(e.net, e.record.data, point, e.forget).params
-    solved = bounds.converged(near.status, first.status)
+    h, _ = unlearn.ascent_direction(e.net, e.record.data, point, e.forget)
+    hat = point.params - h
+    converged = bounds.converged(near.status, first.status)
     distance = numerics.norm(near.params - first.params, near.orthogonal_norm)
     most = distance_bound(e)
-    off = numerics.norm(
-        point.params - numerics.project(point.params, numerics.orthonormal_basis(e.record.data.points, ~e.forget)),
-        point.orthogonal_norm,
-    )
     rho = numerics.norm(near.params - hat) + 2 * near.error
     sines = rho / near.norm, most / near.norm
-    angle = sum(jnp.arcsin(jnp.clip(s, 0.0, 1.0)) for s in sines)
+    angle = jnp.arcsin(jnp.minimum(sines[0], 1.0)) + jnp.arcsin(jnp.minimum(sines[1], 1.0))
     tau_bound = 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2
     whole = jnp.append(first.params.ravel(), 0.0)
     tau = numerics.one_minus_cos(whole, whole - jnp.append(hat.ravel(), point.orthogonal_norm))
     slip = (near.error + first.distance_error) / near.norm
-    defined = unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY)
+    # theta* lies in the span of the retained points, so the untouched theta is at least this far from it
     untouched = bounds.identity_gap(e.net, e.record.data, point, e.forget, 0.0, e.norm_floor)
-    exact = {"reason": unless(first.is_kkt, Reason.NOT_KKT), "converged": solved}
-    size = dual.TOL * near.norm
+    off = numerics.norm(point.params, point.orthogonal_norm) * jnp.sqrt(untouched * (2 - untouched))
+    exact = {"reason": unless(first.is_kkt, Reason.NOT_KKT), "converged": converged}
+    tolerance = dual.TOL * near.norm
     return {
         "projection/instance/distance": check(
             distance, most, near.error + first.distance_error,
-            reason=unless(most < near.norm, Reason.EMPTY), converged=solved,
+            reason=unless(most < near.norm, Reason.EMPTY), converged=converged,
             discriminating=jnp.asarray(off > most, jnp.float64),
         ),
         "retrain/instance/tau": check(
             tau, tau_bound, 2 * jnp.sqrt(2 * tau) * slip + slip**2,
-            reason=defined, converged=solved, discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
+            reason=unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY), converged=converged,
+            discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
         ),
-        "retrain/exact/epsilon": check(first.epsilon, size + 4 * first.error, **exact),
-        "retrain/exact/delta": check(first.delta, size + 4 * first.delta_error, **exact),
+        "retrain/exact/epsilon": check(first.epsilon, tolerance + 4 * first.error, **exact),
+        "retrain/exact/delta": check(first.delta, tolerance + 4 * first.delta_error, **exact),
         "distance": distance, "distance_bound": most, "rho": rho, "tau": tau, "tau_bound": tau_bound,
-        "first_is_kkt": first.is_kkt, "solved": solved, **against_trained(e, hat),
+        "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e, hat),
     }  # fmt: skip
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """Left: D against its bound. Right: cosine gaps to theta* and to the retrained network, step and no step."""
     block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
-    results, dims = block.results["retrain"], np.asarray(grid.dims)
+    results, dims, shape = block.results["retrain"], np.asarray(grid.dims), block.shape
+    solved = np.asarray(results["solved"]).astype(bool)
     left, right = figure.subplots(1, 2)
 
-    def line(ax: Any, name: str, label: str, style: int, theta: int = 1) -> None:
-        values = np.where(results["solved"], np.asarray(results[name]), np.nan)[:, theta, 0]
+    def line(ax: Any, name: str, label: str, style: int, *at: int) -> None:
+        theta, k, *rest = at
+        values = np.asarray(results[name])[(slice(None), theta, k, *rest)]
+        values = np.where(solved[:, theta, k], values, np.nan)
         band(ax, dims, np.maximum(per_dim(grid, block, values), 1e-33), label, style)
 
-    line(left, "distance_bound", r"bound $\frac{1}{2}(\tilde\varepsilon+\sqrt{\tilde\varepsilon^2+4\Sigma})$", 1)
-    line(left, "distance", r"$D=\Vert\tilde\theta-\theta^*\Vert$", 0)
-    line(right, "untouched_parameters", r"$\theta$ (no step) to the retrained network", 3, 0)
-    line(right, "trained_values", r"$\hat\theta$ to it, function values", 4, 0)
-    line(right, "trained_parameters", r"$\hat\theta$ to it, parameters", 2, 0)
-    line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$ (limit)", 1)
-    line(right, "tau", r"$\hat\theta$ to $\theta^*$ (limit)", 0)
-    share = np.mean(np.asarray(results["first_is_kkt"])[:, 1, 0][np.asarray(results["solved"])[:, 1, 0]])
-    shape = block.shape
+    line(left, "distance_bound", r"bound $\frac{1}{2}(\tilde\varepsilon+\sqrt{\tilde\varepsilon^2+4\Sigma})$", 1, 1, 0)
+    line(left, "distance", r"$D=\Vert\tilde\theta-\theta^*\Vert$", 0, 1, 0)
+    line(right, "to_trained_parameters", r"$\theta$ (no step) to the retrained network", 3, 0, 0, 1)
+    line(right, "to_trained_parameters", r"$\hat\theta$ to it, in parameters", 2, 0, 0, 0)
+    line(right, "to_trained_values", r"$\hat\theta$ to it, in values on fresh points", 4, 0, 0, 0)
+    line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$", 1, 1, 0)
+    line(right, "tau", r"$\hat\theta$ to $\theta^*$", 0, 1, 0)
+    share = np.mean(np.asarray(results["first_is_kkt"])[:, 1, 0][solved[:, 1, 0]])
     figure.suptitle(
-        f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}; "
-        f"first solve is a KKT point on {share:.0%} of lanes",
-        fontsize=10,
+        f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}; to $\\theta^*$: exact KKT points "
+        f"(first solve is one for $T$ on {share:.0%} of lanes); to the network: trained",
+        fontsize=9,
     )
-    left.set_ylabel(r"distance to the retrained point ($\Vert\theta\Vert\approx$ 1 to 4)")
+    left.set_ylabel(r"distance to the retrained point $\theta^*$")
     right.set_ylabel(r"cosine gap $1-\cos\angle$")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.grid(alpha=0.25)
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, framealpha=0.9)
 
 
 SUITE = Suite(

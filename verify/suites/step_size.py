@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ FAR = 0.25
 
 
 class Point(NamedTuple):
-    """One fraction: the projection certificate, the formulas, and the step's own epsilon at tau = 0."""
+    """One fraction c: the projection certificate, its formulas, and the floor under every certificate."""
 
     epsilon: Array
     error: Array
@@ -32,7 +33,6 @@ class Point(NamedTuple):
     tau: Array
     tau_bound: Array
     tau_error: Array
-    reason: Array
     lower: Array
     lower_exact: Array
     lower_error: Array
@@ -41,9 +41,8 @@ class Point(NamedTuple):
 def residual(e: Evaluation) -> Array:
     """e = theta - sum_i lambda_i y_i g_i over all points, the part inside their span."""
     p, data = e.point, e.record.data
-    return p.params - numerics.matmul(
-        models.coefficients(e.net, data.labels, p.multipliers, p.selection), data.points
-    )
+    made = models.coefficients(e.net, data.labels, p.multipliers, p.selection)
+    return p.params - numerics.matmul(made, data.points)
 
 
 def epsilon_formula(inside: Array, outside: Array, rest: Array, orthogonal: Array, c: Any) -> Array:
@@ -57,87 +56,93 @@ def epsilon_floor(floor: Array, alpha: Array, angle: Any) -> Array:
     return floor * jnp.sin(jnp.maximum(0.0, alpha - angle))
 
 
-def evaluate(e: Evaluation) -> Results:
-    net, data, point, forget = e.net, e.record.data, e.point, e.forget
-    args = (net, data, point, forget)
-    fractions = jnp.asarray(FRACTIONS)
-    basis = numerics.orthonormal_basis(data.points, ~forget)
+def along(e: Evaluation, fractions: Array) -> tuple[Point, Array, Array]:
+    """(each fraction and, last, the best one; the best fraction; rho) of one evaluation."""
+    args = (e.net, e.record.data, e.point, e.forget)
+    basis = numerics.orthonormal_basis(e.record.data.points, ~e.forget)
     h, _ = unlearn.ascent_direction(*args)
     inside = numerics.project(h, basis)
-    outside, rest, orthogonal = h - inside, residual(e), point.orthogonal_norm
+    outside, rest, orthogonal = h - inside, residual(e), e.point.orthogonal_norm
+    rho, square = numerics.norm(inside), jnp.sum(outside**2)
+    best = 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
 
     def at(c: Array) -> Point:
         got = certificates.projection(*args, c)
-        bound = bounds.instance(*args, got, c)
-        hat = unlearn.gradient_ascent(*args, c).params
+        hat = e.point.params - c * h
         within = numerics.project(hat, basis)
+        size = numerics.norm(hat, orthogonal)
         alpha = jnp.arctan2(numerics.norm(hat - within, orthogonal), numerics.norm(within))
-        slip = 4 * (got.error + point.error) / numerics.norm(hat, orthogonal)
+        slip = 4 * (got.error + e.point.error) / size
         angle = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(got.tau / 2, 0.0, 1.0)))
+        first, _ = bounds.outward(e.point, got)
         return Point(
             epsilon=got.epsilon,
-            error=2 * (got.error + point.error),
+            error=2 * (got.error + e.point.error),
             formula=epsilon_formula(inside, outside, rest, orthogonal, c),
-            upper=bound.epsilon,
+            upper=first + rho + jnp.abs(1 - c) * jnp.sqrt(square),
             tau=got.tau,
-            tau_bound=bound.tau,
+            tau_bound=numerics.one_minus_cos_of_sine((c * rho + 4 * got.error) / got.norm),
             tau_error=got.tau_error,
-            reason=bound.reason,
+            # the floor falls with the angle, which may be raised by its rounding
             lower=epsilon_floor(e.norm_floor, alpha, angle + 2 * slip),
             lower_exact=epsilon_floor(e.norm_floor, alpha, 2 * slip),
             lower_error=e.norm_floor * slip,
         )
 
-    def own(c: Array) -> tuple[Array, Array, Array, Array]:
-        hat = unlearn.gradient_ascent(*args, c)
-        fit = kkt.fit_multipliers(
-            net, data, hat.params, hat.preactivations, orthogonal_norm=orthogonal, retained=~forget
-        )
-        return fit.epsilon, fit.error, numerics.norm(fit.params, fit.orthogonal_norm), fit.status
+    return jax.vmap(at)(jnp.append(fractions, jnp.maximum(best, 0.0))), best, rho
 
-    p = jax.vmap(at)(fractions)
-    # one fraction after another, so that a chunk of lanes does not need a dual programme's memory for all of them
-    own_epsilon, own_error, own_norm, own_status = lax.map(own, fractions)
-    square = jnp.sum(outside**2)
-    best = 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
-    least = certificates.projection(*args, jnp.maximum(best, 0.0))
-    solved = bounds.converged(point.status)
-    own_solved = own_status == int(Status.OK)
-    far = jnp.abs(fractions - 1) >= FAR
-    at_one = p.epsilon[FRACTIONS.index(1.0)]
-    says = unless(jnp.any(p.lower > 0), Reason.EMPTY)
-    provably = jnp.asarray(jnp.all(jnp.where(far, p.lower > at_one, True)), jnp.float64)
 
-    def relative(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Array, Array]:
-        """The fraction with the largest lhs / rhs."""
-        unit = jnp.where(rhs > 0, rhs, 1.0)
-        return worst(lhs / unit, rhs / unit, error / unit, where)
+def own_epsilon(e: Evaluation, c: Array) -> tuple[Array, Array, Array]:
+    """(epsilon, its error, whether solved) of theta_hat_c itself, rescaled to smallest margin 1 on the retained points,
+    with the best multipliers and selection: success with tau = 0."""
+    hat = unlearn.gradient_ascent(e.net, e.record.data, e.point, e.forget, c)
+    fit = kkt.fit_multipliers(
+        e.net, e.record.data, hat.params, hat.preactivations,
+        orthogonal_norm=hat.orthogonal_norm, retained=~e.forget,
+    )  # fmt: skip
+    return fit.epsilon, fit.error, fit.status == int(Status.OK)
 
+
+def relative(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Array, Array]:
+    """(lhs, rhs, error) over rhs of the fraction with the largest (lhs + error) / rhs."""
+    unit = jnp.where(rhs > 0, rhs, 1.0)
+    return worst(lhs / unit, rhs / unit, error / unit, where)
+
+
+def evaluate(e: Evaluation) -> Results:
+    fractions = jnp.asarray(FRACTIONS)
+    p, best, rho = along(e, fractions)
+    least, p = jax.tree.map(lambda v: v[-1], p), jax.tree.map(lambda v: v[:-1], p)
+    # one fraction after another: a chunk of lanes then needs one dual programme's memory at a time
+    own, own_error, solved = lax.map(functools.partial(own_epsilon, e), fractions)
+    common = {"converged": bounds.converged(e.point.status)}
     everywhere = jnp.ones_like(fractions, bool)
-    raised = p.epsilon + 2 * (p.error + p.lower_error)
-    own_raised = own_epsilon + 2 * (own_error + p.lower_error)
+    # being an approximate KKT point is monotone in epsilon, which may be raised by the rounding of both sides
+    error, own_error = p.error + p.lower_error, own_error + p.lower_error
+    below = (p.lower > 0, (p.lower_exact > 0) & solved)
+    at_one = p.epsilon[FRACTIONS.index(1.0)]
+    provably = jnp.all((p.lower > at_one) | (jnp.abs(fractions - 1) < FAR))
+    difference = jnp.abs(p.epsilon - p.formula)
     return {
-        "projection/exact/epsilon": check(
-            *relative(jnp.abs(p.epsilon - p.formula), p.error, jnp.zeros_like(p.error), everywhere), converged=solved
-        ),
-        "projection/instance/epsilon": check(*relative(p.epsilon, p.upper, p.error, everywhere), converged=solved),
-        "projection/instance/tau": check(
-            *relative(p.tau, p.tau_bound, p.tau_error, p.reason == int(Reason.APPLIES)), converged=solved
-        ),
+        "projection/exact/epsilon": check(*relative(difference, p.error, 0 * p.error, everywhere), **common),
+        "projection/instance/epsilon": check(*relative(p.epsilon, p.upper, p.error, everywhere), **common),
+        "projection/instance/tau": check(*relative(p.tau, p.tau_bound, p.tau_error, p.tau_bound < 2), **common),
         "projection/optimum/epsilon": check(
-            least.epsilon, jnp.min(p.epsilon) + 2 * p.error[0], p.error[0], converged=solved
+            least.epsilon, jnp.min(p.epsilon) + 2 * least.error, least.error, **common
         ),
         "projection/lower/epsilon": check(
-            *relative(p.lower, raised, p.error + p.lower_error, p.lower > 0),
-            reason=says, converged=solved, discriminating=provably,
+            *relative(p.lower, p.epsilon + 2 * error, error, below[0]),
+            reason=unless(jnp.any(below[0]), Reason.EMPTY),
+            discriminating=jnp.asarray(provably, jnp.float64),
+            **common,
         ),
         "scaling/lower/epsilon": check(
-            *relative(p.lower_exact, own_raised, own_error + p.lower_error, (p.lower_exact > 0) & own_solved),
-            reason=unless(jnp.any((p.lower_exact > 0) & own_solved), Reason.EMPTY), converged=solved,
+            *relative(p.lower_exact, own + 2 * own_error, own_error, below[1]),
+            reason=unless(jnp.any(below[1]), Reason.EMPTY),
+            **common,
         ),
-        "epsilon": p.epsilon, "upper": p.upper, "lower": p.lower, "lower_exact": p.lower_exact,
-        "own_epsilon": jnp.where(own_solved, own_epsilon, jnp.nan), "own_norm": own_norm,
-        "best": best, "least_epsilon": least.epsilon, "solved": solved,
+        "epsilon": p.epsilon, "upper": p.upper, "lower": p.lower, "own_epsilon": jnp.where(solved, own, jnp.nan),
+        "best": best, "least_epsilon": least.epsilon, "rho": rho, "solved": common["converged"],
     }  # fmt: skip
 
 
