@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "gaunlearn_jax").rglob("*.py"))
-VERIFY = sorted((ROOT / "verify").rglob("*.py"))
 
 #: A module may import those before it, never one after it. A new module gets its place here.
 ORDER = (
@@ -102,13 +101,6 @@ def test_importing_sets_no_flag_and_starts_no_device() -> None:
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge.backends_are_initialized(), 'a device was started'"
     )
-
-
-def test_suites_meet_the_library_not_each_other() -> None:
-    """A suite knows the library and the common parts of the verifier, never another suite."""
-    for path in VERIFY:
-        if path.parent.name == "suites" and path.stem != "__init__":
-            assert not uses(path, "verify.suites"), path.name
 
 
 def run(code: str) -> None:

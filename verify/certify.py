@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import numerics, sweep
+from gaunlearn_jax.kkt import KKTPoint
 from verify import certificate_file, records
 from verify.check import Check
 from verify.lanes import Block
@@ -75,29 +77,31 @@ def _of_check(block: Block, name: str, result: Check, sizes: tuple[int, ...], wh
 
 
 @functools.lru_cache(maxsize=16)
-def _exporter(shape: Shape, theta: str) -> Callable[..., dict[str, Any]]:
-    """The function (key, d, signal, k) -> everything that the files of one lane and theta hold."""
+def _exporter(shape: Shape) -> Callable[..., dict[str, Any]]:
+    """The function (key, d, signal, k) -> everything that the files of one lane hold; thetas on a leading axis."""
 
     def export(key: Array, dim: Array, signal: Array, k: Array) -> dict[str, Any]:
         net, record = shape.network(), records.recorder(shape)(key, dim, signal)
-        point, forget = record.theta(theta), forget_set(record, k)
-        e = Evaluation(shape, net, record, point, forget, k)
-        sides = _suite_of(shape).evaluate
+        forget, sides = forget_set(record, k), suite_of(shape).evaluate
         assert sides is not None
+
+        def seen_from(point: KKTPoint) -> dict[str, Any]:
+            e = Evaluation(shape, net, record, point, forget, k)
+            bounds = {n: c.rhs for n, c in sides(e).items() if isinstance(c, Check)}
+            return {"point": point, "certificates": e.certificates, "bounds": bounds}
+
         return {
             "gram": numerics.gram(record.data.points),
             "labels": record.data.labels,
             "output_weights": net.output_weights,
             "forget": forget,
-            "point": point,
-            "certificates": e.certificates,
-            "bounds": {n: c.rhs for n, c in sides(e).items() if isinstance(c, Check)},
+            "thetas": jax.vmap(seen_from)(records.both_thetas(record)),
         }
 
     return export
 
 
-def _suite_of(shape: Shape) -> Suite:
+def suite_of(shape: Shape) -> Suite:
     from verify import registry
 
     return registry.select([shape.model])[0]
@@ -108,14 +112,14 @@ def write(folder: Path, wanted: list[Target]) -> tuple[list[Path], list[str]]:
     out = folder / "certificates"
     out.mkdir(exist_ok=True)
     paths, refused = [], []
-    groups: dict[tuple[Shape, str], list[Target]] = {}
+    groups: dict[Shape, list[Target]] = {}
     for target in wanted:
-        groups.setdefault((target.shape, target.theta), []).append(target)
-    for (shape, theta), members in groups.items():
+        groups.setdefault(target.shape, []).append(target)
+    for shape, members in groups.items():
         lanes = list(dict.fromkeys((t.seed, t.d, t.signal, t.k) for t in members))
         keys = np.stack([np.asarray(records.instance_key(s, shape, d, a)) for s, d, a, _ in lanes])
         columns = (np.asarray(column) for column in list(zip(*lanes, strict=True))[1:])
-        values = sweep.batched(_exporter(shape, theta), keys, *columns)
+        values = sweep.batched(_exporter(shape), keys, *columns)
         for target in members:
             lane = lanes.index((target.seed, target.d, target.signal, target.k))
             try:
@@ -129,30 +133,30 @@ def write(folder: Path, wanted: list[Target]) -> tuple[list[Path], list[str]]:
 
 
 def _document(target: Target, lane: int, values: dict[str, Any]) -> dict[str, Any]:
-    point, certificate = values["point"], values["certificates"][target.certificate]
+    at = (lane, THETAS.index(target.theta))
+    mine = jax.tree.map(lambda leaf: leaf[at], values["thetas"])
+    point, certificate = mine["point"], mine["certificates"][target.certificate]
     name = f"{target.certificate}/{target.strength}"
-    sides = {q: float(values["bounds"][f"{name}/{q}"][lane]) for q in ("epsilon", "delta", "tau")}
-    lam, given = point.multipliers[lane], certificate.multipliers[lane]
+    sides = {q: float(mine["bounds"][f"{name}/{q}"]) for q in ("epsilon", "delta", "tau")}
+    lam, given = point.multipliers, certificate.multipliers
     return certificate_file.build(
         model=target.shape.model,
         gram=values["gram"][lane],
         labels=values["labels"][lane],
         output_weights=values["output_weights"][lane],
         forget=values["forget"][lane],
-        preactivations=point.preactivations[lane],
+        preactivations=point.preactivations,
         multipliers=lam,
-        mu=lam * point.selection[lane],
-        epsilon_1=float(point.epsilon[lane]),
-        delta_1=float(point.delta[lane]),
+        mu=lam * point.selection,
+        epsilon_1=float(point.epsilon),
+        delta_1=float(point.delta),
         kind=target.certificate,
-        certificate_preactivations=certificate.preactivations[lane],
+        certificate_preactivations=certificate.preactivations,
         certificate_multipliers=given,
-        certificate_mu=given * certificate.selection[lane],
-        epsilon=float(certificate.epsilon[lane]),
-        delta=float(certificate.delta[lane]),
-        tau=float(certificate.tau[lane]),
-        orthogonal_norm_squared=float(point.orthogonal_norm[lane]) ** 2,
+        certificate_mu=given * certificate.selection,
+        epsilon=float(certificate.epsilon),
+        delta=float(certificate.delta),
+        tau=float(certificate.tau),
+        orthogonal_norm_squared=float(point.orthogonal_norm) ** 2,
         bound={"name": target.certificate, "strength": target.strength, **sides},
     )
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -67,11 +68,17 @@ def parser() -> Parser:
     run.add_argument("--out", type=Path, metavar="DIR", help="keep the lanes and summary.json there; resumes")
     run.add_argument("--shard", type=_shard, metavar="I/N", help="compute every N-th part, starting with I (from 0)")
     run.add_argument("--distributed", action="store_true", help="call jax.distributed.initialize(), share by process")
+    kept = ("none", "worst", "violations", "all")
+    run.add_argument("--certificates", choices=kept, default="none", help="write DIR/certificates/*.json")
+    run.add_argument("--exact", choices=("none", "worst", "all"), default="none", help="write them and prove them")
     size = run.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a small grid")
     size.add_argument("--full", action="store_true", help="a large grid")
     run.add_argument("--dry-run", action="store_true", help="print lanes, bytes and compilations, compute nothing")
     run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row and print it whole")
+    check = commands.add_parser("check", help="prove or refute certificate files by ball arithmetic (extra `exact`)")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.add_argument("--json", action="store_true", help="print a JSON report")
     figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
     figures.add_argument("folder", type=Path, metavar="DIR")
     commands.add_parser("list", help="list the claims with statement and source")
@@ -85,6 +92,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.command == "list":
             return _list()
+        if options.command == "check":
+            return _check(options.files, options.json)
         if options.command == "figures":
             return _figures(options.folder)
         return _run(options)
@@ -104,6 +113,22 @@ def _list() -> int:
 
     report.print_claims(registry.SUITES)
     return 0
+
+
+def _check(files: list[Path], as_json: bool) -> int:
+    try:
+        from verify import exact
+    except ImportError:
+        raise ValueError("checking needs python-flint: pip install 'gaunlearn-jax[exact]'") from None
+    code, reports = exact.check_files(files)
+    if as_json:
+        print(json.dumps(reports, indent=1))
+        return code
+    for report in reports:
+        print(f"{report['path']}: {report.get('error', '')}")
+        for statement in report.get("statements", ()):
+            print(f"  {statement['name']:<28}{statement['text']}")
+    return code
 
 
 def _figures(folder: Path) -> int:
@@ -144,8 +169,12 @@ def _run(options: argparse.Namespace) -> int:
     from verify.lanes import Place
 
     folder = None if options.out is None else report.writable_folder(options.out)
+    which = options.certificates if options.exact == "none" else options.exact
+    if folder is None and which != "none":
+        raise ValueError("--certificates and --exact need --out DIR: the files go to DIR/certificates")
     if folder is None and options.shard is not None:
         raise ValueError("--shard needs --out DIR: every shard writes its own parts there")
     shard = options.shard or report.process_share(options.distributed)
     environment = report.environment(sys.argv[1:], options.chunk)
-    return report.run_and_report(suites, grid, Place(folder, options.chunk, shard, environment))
+    place = Place(folder, options.chunk, shard, environment)
+    return report.run_and_report(suites, grid, place, which, prove=options.exact != "none")

@@ -94,6 +94,11 @@ def recorder(shape: Shape) -> Callable[[Array, Array, Array], Record]:
     return record
 
 
+def both_thetas(record: Record) -> KKTPoint:
+    """The record's thetas stacked on a leading axis, in the order of THETAS."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(record.theta(theta) for theta in THETAS))
+
+
 def forget_set(record: Record, k: Any) -> Array:
     """Mask [m] of the first k points of the record's order; k may be traced."""
     return jnp.zeros(record.order.shape[0], bool).at[record.order].set(jnp.arange(record.order.shape[0]) < k)

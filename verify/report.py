@@ -82,8 +82,11 @@ def writable_folder(path: Path) -> Path:
         raise ValueError(f"--out {path} cannot be written ({error.strerror}); choose another folder") from None
 
 
-def run_and_report(suites: tuple[Suite, ...], grid: Grid, place: Place) -> int:
-    """Run, print a table per claim and the verdict, write folder/summary.json; returns the exit code.
+def run_and_report(
+    suites: tuple[Suite, ...], grid: Grid, place: Place, certificates: str = "none", prove: bool = False
+) -> int:
+    """Run, print a table per claim and the verdict, write folder/summary.json; returns the exit code. `certificates`
+    says which lanes get a certificate file, `prove` whether these are checked at once.
 
     After an interrupt the summary speaks of the lanes that are sealed in the folder, and the same command goes on.
     """
@@ -105,8 +108,12 @@ def run_and_report(suites: tuple[Suite, ...], grid: Grid, place: Place) -> int:
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
         console.print(f"[yellow]{present} of {wanted} lanes are there[/]; the same command computes the rest")
+    proofs = None
+    if place.folder is not None and certificates != "none":
+        proofs = write_certificates(place.folder, blocks, suites, grid, certificates, prove)
     if place.folder is not None:
         summary = {
+            "proofs": proofs,
             "verdict": VERDICTS[code],
             "lanes": {"present": present, "wanted": wanted},
             "claims": all_rows,
@@ -116,6 +123,29 @@ def run_and_report(suites: tuple[Suite, ...], grid: Grid, place: Place) -> int:
         write_json(place.folder / "summary.json", summary)
         console.print(f"wrote {place.folder / 'summary.json'}")
     return 130 if interrupted else code
+
+
+def write_certificates(
+    folder: Path, blocks: list[Block], suites: tuple[Suite, ...], grid: Grid, which: str, prove: bool
+) -> dict[str, int]:
+    """Write the certificate files, say why some lanes have none, and with `prove` how many verdicts are proved."""
+    from verify import certify
+
+    paths, refused = certify.write(folder, certify.targets(blocks, suites, grid.forget, which))
+    counts = {"files": len(paths), "no_file": len(refused)}
+    for why in refused[:3]:
+        console.print(f"no certificate for {why}")
+    console.print(f"wrote {len(paths)} certificates to {folder / 'certificates'}")
+    if prove:
+        from verify import exact
+
+        reports = exact.check_files(paths)[1]
+        codes = [report["exit_code"] for report in reports]
+        counts |= {"proved": codes.count(0), "refuted": codes.count(1), "undecided": codes.count(3)}
+        console.print(f"{counts['proved']} of {len(paths)} proved, {counts['refuted']} refuted by ball arithmetic")
+        for report in [r for r in reports if r["exit_code"] != 0][:5]:
+            console.print(f"  gaunlearn check {report['path']}")
+    return counts
 
 
 def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[Block]:

@@ -23,7 +23,7 @@ from gaunlearn_jax.certificates import Certificate
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models import Network
 from verify.check import Check, check
-from verify.records import MODELS, THETAS, Record, Shape, forget_set
+from verify.records import MODELS, THETAS, Record, Shape, both_thetas, forget_set
 
 Results = dict[str, Check | Array]
 
@@ -117,8 +117,7 @@ def lane(
                 e = Evaluation(shape, net, record, point, forget_set(record, k), k)
                 return {s.name: s.evaluate(e) for s in per_evaluation if s.evaluate is not None}
 
-            points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(record.theta(t) for t in THETAS))
-            out |= jax.vmap(jax.vmap(evaluate, (None, 0)), (0, None))(points, ks)
+            out |= jax.vmap(jax.vmap(evaluate, (None, 0)), (0, None))(both_thetas(record), ks)
         return out
 
     return run

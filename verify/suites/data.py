@@ -88,7 +88,7 @@ def _log_front(a: float, r: float) -> float:
 
 
 def log_pair_probability(d: float, threshold: float) -> float:
-    """log P(|<x, x'>| >= t), exactly: 2 Phi(-t sqrt(d) / R) given ||x'|| = R, integrated over R with d R^2 ~ chi^2_d."""
+    """log P(|<x, x'>| >= t), exactly: 2 Phi(-t sqrt(d) / R) given ||x'|| = R, integrated over d R^2 ~ chi^2_d."""
     node, weight = _nodes("legendre", 400)
     step = np.maximum(14 / math.sqrt(2 * d) * node, -1 + 1e-12)  # R = 1 + step
     density = (d - 1) * np.log1p(step) - d * (step + step**2 / 2) + np.log(weight)
@@ -274,13 +274,13 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     exact = np.array([(log_point_probability(v), log_pair_probability(v, pair_threshold(v))) for v in d])
     names = ("‖x‖² ∉ [0.9, 1.1]", "|⟨x, x′⟩| ≥ 1.1 ln d/√d")
     for index, name in enumerate(names):
-        colour = STYLES[index]["color"]
-        left.plot(d, -exact[:, index], "-", color=colour, label=f"exact, {name}")
-        left.plot(d, -stated[:, index], "--", color=colour, label="stated bound")
+        look = {"color": STYLES[index]["color"], "marker": STYLES[index]["marker"], "markevery": (10 * index, 40)}
+        left.plot(d, -exact[:, index], "-", label=f"exact, {name}", **look)
+        left.plot(d, -stated[:, index], "--", label="stated bound", **look)
     for index, (name, limit) in enumerate((("deviation", lambda v: PSI), ("inner", pair_threshold))):
         seen = [(v, np.mean(np.abs(_cell(blocks, name, v)) >= limit(v))) for v in grid.dims]
         points = np.array([(v, -math.log(share)) for v, share in seen if 0 < share < 1]).reshape(-1, 2)
-        left.plot(*points.T, STYLES[index]["marker"], color="k", fillstyle="none",
+        left.plot(*points.T, "*", color="k", markersize=11, zorder=3,
                   label="sampled" if len(points) else None)  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="−ln(probability)")
     sizes = []

@@ -3,114 +3,111 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaunlearn_jax import bounds, certificates, estimators, models, numerics, unlearn
+from gaunlearn_jax import bounds, certificates, estimators, models, numerics
 from gaunlearn_jax._types import Reason
 from gaunlearn_jax.certificates import Certificate
 from verify.check import check, worst
 from verify.plots import band, per_dim
 from verify.suite import Evaluation, Results, Suite, unless
 
+#: lambda_r from the forgotten point, the loss derivative, the fit to the trained theta; and the first without kinks
+ESTIMATES = ("estimate", "loss", "fit", "without_kinks")
+
 
 def with_multipliers(e: Evaluation, estimate: Array) -> Certificate:
     """The projection certificate theta - (I - P) h', h' the step made with these multipliers of the forgotten points;
     the retained points keep theirs, so its epsilon is measured for the true problem on T."""
     lam = jnp.where(e.forget, estimate, e.point.multipliers)
-    return certificates.projection(
-        e.net, e.record.data, dataclasses.replace(e.point, multipliers=lam), e.forget
-    )
+    changed = dataclasses.replace(e.point, multipliers=lam)
+    return certificates.projection(e.net, e.record.data, changed, e.forget)
 
 
-def formula(e: Evaluation, estimate: Array) -> Array:
-    """|| e + P h + (I - P)(h - h') ||. Source: docs/theory, Multiplier estimator, Effect on unlearning."""
+class Split(NamedTuple):
+    """The gradients of the forgotten points and e + h, each split by the span of the retained points."""
+
+    basis: Array
+    inside: Array
+    outside: Array
+    rho: Array
+
+
+def split(e: Evaluation) -> Split:
+    """P (e + h) and (I - P) e with the basis of the span, and rho = ||P h||."""
     data, p = e.record.data, e.point
-    rest = p.params - numerics.matmul(
-        models.coefficients(e.net, data.labels, p.multipliers, p.selection), data.points
-    )
     basis = numerics.orthonormal_basis(data.points, ~e.forget)
-    h, _ = unlearn.ascent_direction(e.net, data, p, e.forget)
-    changed, _ = unlearn.ascent_direction(e.net, data, dataclasses.replace(p, multipliers=estimate), e.forget)
-    off = h - changed
-    return numerics.norm(rest + numerics.project(h, basis) + off - numerics.project(off, basis), p.orthogonal_norm)
+    made = models.coefficients(e.net, data.labels, p.multipliers, p.selection)
+    rest = p.params - numerics.matmul(made, data.points)
+    h = numerics.project(numerics.matmul(jnp.where(e.forget, made, 0.0), data.points), basis)
+    within = numerics.project(rest, basis)
+    return Split(basis, within + h, rest - within, numerics.norm(h))
 
 
-def relative_error(e: Evaluation, estimate: Array) -> Array:
-    """max over r in R of |estimate_r - lambda_r| / lambda_r."""
-    lam = e.point.multipliers
-    off = jnp.abs(estimate - lam) / jnp.where(lam > 0, lam, 1.0)
-    return jnp.max(jnp.where(e.forget, off, 0.0))
+def formula(e: Evaluation, parts: Split, estimate: Array, selection: Array) -> Array:
+    """|| e + P h + (I - P)(h - h') ||, h' made with this estimate and selection of the forgotten points.
+    Source: docs/theory, Multiplier estimator, Effect on unlearning."""
+    net, data, p = e.net, e.record.data, e.point
+    ours = models.coefficients(net, data.labels, p.multipliers, p.selection)
+    off = ours - models.coefficients(net, data.labels, estimate, selection)
+    off = numerics.matmul(jnp.where(e.forget, off, 0.0), data.points)
+    beyond = off - numerics.project(off, parts.basis)
+    return numerics.norm(parts.inside + parts.outside + beyond, p.orthogonal_norm)
 
 
 def evaluate(e: Evaluation) -> Results:
     net, data, point, forget = e.net, e.record.data, e.point, e.forget
-    lam, exact = point.multipliers, e.certificates["projection"]
+    lam, exact, parts = point.multipliers, e.certificates["projection"], split(e)
+    positive = jnp.where(lam > 0, lam, 1.0)
     estimate = estimators.estimate_multipliers(net, data, point, forget)
     epsilon, _ = bounds.outward(point, exact)
     near, far = estimators.estimation_error(net, data, point, forget, epsilon)
-    defined = unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED)
-    solved = bounds.converged(point.status)
     off = jnp.abs(estimate - lam)
-    # rounding of q_r / (||x_r||^2 a_r): sums of n terms and of p terms, each relative to its terms' sizes
-    spread = numerics.matmul(jnp.abs(net.output_weights), jnp.abs(point.preactivations))
-    size = jnp.sum(data.points**2, axis=1)
+    # rounding of q_r / (||x_r||^2 a_r): sums of n and of p terms, each relative to the sizes of its terms
     active = jnp.where((point.preactivations > 0) | (net.kind == "linear"), 1.0, 0.0)
-    weight = numerics.matmul(net.output_weights**2, active)
-    slip = (net.num_neurons + e.m + 8) * numerics.EPS * (lam + spread / jnp.where(weight > 0, size * weight, 1.0))
+    weight = numerics.matmul(net.output_weights**2, active) * jnp.sum(data.points**2, axis=1)
+    spread = numerics.matmul(jnp.abs(net.output_weights), jnp.abs(point.preactivations))
+    slip = (net.num_neurons + e.m + 8) * numerics.EPS * (lam + spread / jnp.where(weight > 0, weight, 1.0))
 
-    basis = numerics.orthonormal_basis(data.points, ~forget)
-    beyond = data.points - numerics.project(data.points, basis)
-    used = jnp.sum(net.output_weights[:, None] ** 2 * point.selection, axis=0)
-    lever = jnp.sqrt(used * jnp.sum(beyond**2, axis=1))
-    h, _ = unlearn.ascent_direction(net, data, point, forget)
-    rho = numerics.norm(numerics.project(h, basis))
+    beyond = data.points - numerics.project(data.points, parts.basis)
+    used = numerics.matmul(net.output_weights**2, point.selection)
+    lever = jnp.where(forget, jnp.sqrt(used * jnp.sum(beyond**2, axis=1)), 0.0)
     got = with_multipliers(e, estimate)
     error = 2 * (got.error + point.error)
-    most = epsilon + rho + jnp.sum(jnp.where(forget, off * lever, 0.0)) + error
-    prior = epsilon + rho + jnp.sum(jnp.where(forget, near * lever, 0.0)) + error
+    least = epsilon + parts.rho + error
+    most, prior = least + jnp.sum(off * lever), least + jnp.sum(jnp.where(forget, near * lever, 0.0))
     gap = bounds.identity_gap(net, data, point, forget, prior, e.norm_floor)
-    common = {"reason": defined, "converged": solved}
-    sound = {"reason": unless(prior < got.norm, Reason.EMPTY), "converged": solved}
-    fitted = jnp.where(forget, e.record.trained.multipliers, 0.0)
-    guessed = estimators.multipliers_from_loss(
-        e.record.run.margins, numerics.norm(point.params), getattr(e, "loss", "exponential")
-    )
-    bare = dataclasses.replace(point, selection=jnp.where(forget, active, point.selection), multipliers=estimate)
+
+    loss = getattr(e, "loss", "exponential")
+    guessed = estimators.multipliers_from_loss(e.record.run.margins, numerics.norm(point.params), loss)
+    bare = jnp.where(forget, active, point.selection)
+    made = jnp.stack([estimate, guessed, e.record.trained.multipliers, estimate])
+    with_selection = jnp.stack([point.selection] * 3 + [bare])
+    epsilons = jax.vmap(lambda v, s: formula(e, parts, v, s))(made, with_selection)
+    errors = jnp.max(jnp.where(forget, jnp.abs(made - lam) / positive, 0.0), axis=1)
+    solved = bounds.converged(point.status)
+    common = {"reason": unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED), "converged": solved}
     return {
         "estimate/instance/multiplier": check(*worst(off, near, slip, forget), **common),
         "estimate/coarse/multiplier": check(*worst(off, far, slip, forget), **common),
-        "projection/exact/epsilon": check(jnp.abs(got.epsilon - formula(e, estimate)), error, converged=solved),
+        "projection/exact/epsilon": check(jnp.abs(got.epsilon - epsilons[0]), error, converged=solved),
         "projection/instance/epsilon": check(got.epsilon, most, error, converged=solved),
         "projection/estimated/epsilon": check(
-            got.epsilon, prior, error, **sound, discriminating=jnp.asarray(gap > got.tau, jnp.float64)
+            got.epsilon, prior, error,
+            reason=unless(prior < got.norm, Reason.EMPTY), converged=solved,
+            discriminating=jnp.asarray(gap > got.tau, jnp.float64),
         ),
-        "error_estimate": relative_error(e, estimate),
-        "error_bound": jnp.max(jnp.where(forget, near / jnp.where(lam > 0, lam, 1.0), 0.0)),
-        "error_coarse": jnp.max(jnp.where(forget, far / jnp.where(lam > 0, lam, 1.0), 0.0)),
-        "error_loss": relative_error(e, guessed),
-        "error_fit": relative_error(e, fitted),
-        "epsilon_theorem": exact.epsilon,
-        "epsilon_estimate": got.epsilon,
-        "epsilon_bound": prior,
-        "epsilon_loss": formula(e, guessed),
-        "epsilon_fit": formula(e, fitted),
-        "epsilon_without_kinks": without_kinks(e, bare),
-        "solved": solved,
-    }
-
-
-def without_kinks(e: Evaluation, bare: Any) -> Array:
-    """epsilon of the estimated step whose direction also leaves the kinks of the forgotten points out (measured)."""
-    data = e.record.data
-    step, _ = unlearn.ascent_direction(e.net, data, bare, e.forget)
-    basis = numerics.orthonormal_basis(data.points, ~e.forget)
-    lam = jnp.where(e.forget, 0.0, e.point.multipliers)
-    kept = numerics.matmul(models.coefficients(e.net, data.labels, lam, e.point.selection), data.points)
-    return numerics.norm(e.point.params - step + numerics.project(step, basis) - kept, e.point.orthogonal_norm)
+        "error_bound": jnp.max(jnp.where(forget, near / positive, 0.0)),
+        "error_coarse": jnp.max(jnp.where(forget, far / positive, 0.0)),
+        "epsilon_theorem": exact.epsilon, "epsilon_bound": prior, "solved": solved,
+        **{f"error_{name}": errors[i] for i, name in enumerate(ESTIMATES[:3])},
+        **{f"epsilon_{name}": epsilons[i] for i, name in enumerate(ESTIMATES)},
+    }  # fmt: skip
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
@@ -135,7 +132,8 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     )
     for ax, lines in zip(axes, panels, strict=True):
         for name, label, style in lines:
-            values = np.where(results["solved"], np.asarray(results[name]), np.nan)[:, 1, 0]
+            solved = np.asarray(results["solved"]).astype(bool)
+            values = np.where(solved, np.asarray(results[name]), np.nan)[:, 1, 0]
             band(ax, dims, np.maximum(per_dim(grid, block, values), 1e-17), label, style)
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.grid(alpha=0.25)

@@ -157,14 +157,15 @@ def _draw_network(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
             label="slope 4a" if style == 0 else None)  # fmt: skip
     errors = _select(block, grid, "unlearned_errors", a)
     total = errors.shape[0] * NUM_SAMPLES
-    low, high = interval(errors.sum(axis=0), total)
-    share = errors.sum(axis=0) / total
-    seen = share > 0
-    middle = -np.log(np.where(seen, share, high))
-    reach = np.stack([middle + np.log(high), -np.log(np.where(seen, low, high)) - middle])
-    reach[1] = np.where(seen, reach[1], 0.5 * middle)
-    ax.errorbar(d, middle, reach, fmt="none", ecolor=colour, capsize=3, lolims=~seen,
-                label="sampled after, Clopper-Pearson" if style == 0 else None)  # fmt: skip
+    seen = errors.sum(axis=0) > 0
+    count = errors.sum(axis=0)[seen]
+    low, high = interval(count, total)
+    middle = -np.log(count / total)
+    ax.errorbar(d[seen] * 1.15**style, middle, np.stack([middle + np.log(high), -np.log(low) - middle]), fmt="*",
+                color=colour, capsize=3, label="sampled after, Clopper-Pearson" if style == 0 else None)  # fmt: skip
+    if style == 0:
+        ax.axhline(-np.log(interval(0, total)[1][0]), color="k", linewidth=0.8, linestyle=(0, (1, 3)),
+                   label=f"no error among {total} samples")  # fmt: skip
 
 
 SUITE = Suite(

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -18,9 +17,8 @@ from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models import Network
 from gaunlearn_jax.train import LOSSES, Trained, log_loss_slope
 from verify.check import Check, check
-from verify.plots import STYLES, band
 from verify.records import Record, Shape
-from verify.suite import Results, Suite, unless
+from verify.suite import Results, unless
 
 #: training times; the last is the record's own run
 STEPS = (50, 150, 500)

@@ -147,41 +147,40 @@ def evaluate(e: Evaluation) -> Results:
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
-    """epsilon against c: the certificate, its upper and lower bound, and the step's own epsilon; and |1 - c| in logs."""
+    """epsilon against c: the certificate, the bounds above and below it, and the step's own epsilon; and against 1 - c."""
     block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
     results, shape = block.results["step_size"], block.shape
     d = grid.dims[len(grid.dims) // 2]
-    here = (block.d == d) & np.asarray(results["solved"])[:, 1, 0]
+    here = (block.d == d) & np.asarray(results["solved"]).astype(bool)[:, 1, 0]
     c = np.asarray(FRACTIONS)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     curves = (
         ("own_epsilon", r"$\hat\theta_c$ itself ($\tau=0$), best multipliers", 3),
         ("upper", r"upper bound $\varepsilon_1+\rho+|1-c|\,\rho_\perp$", 1),
         ("epsilon", r"projection certificate $\varepsilon(c)$", 0),
-        ("lower", r"lower bound, every certificate with this $\tau$", 2),
+        ("lower", r"lower bound, any certificate with this $\tau$", 2),
     )
-    side = c < 1
+    short = c < 1
     for name, label, style in curves:
         values = np.asarray(results[name])[here, 1, 0]
-        if name == "lower":
-            values = np.where(values > 0, values, np.nan)
-        band(left, c, values, label, style)
-        band(right, 1 - c[side], values[:, side], label, style)
-    middle = np.median(np.asarray(results["epsilon"])[here, 1, 0, FRACTIONS.index(1.0)])
-    right.axhline(middle, color=STYLES[4]["color"], linewidth=1, linestyle=(0, (1, 2)))
-    right.annotate(r"$\varepsilon(1)=\rho$", (1e-3, middle), va="bottom", fontsize=9)
-    left.axvline(1.0, color=STYLES[4]["color"], linewidth=1, linestyle=(0, (1, 2)))
+        values = np.where(values > 0, values, np.nan)
+        with_tip = ~np.all(np.isnan(values), axis=0)
+        band(left, c[with_tip], values[:, with_tip], label, style)
+        band(right, 1 - c[with_tip & short], values[:, with_tip & short], label, style)
+    for ax in (left, right):
+        ax.axhline(
+            np.median(np.asarray(results["rho"])[here, 1, 0]), color="black", linewidth=0.9, linestyle=(0, (1, 2))
+        )
+        ax.grid(alpha=0.25)
+    low = np.median(np.asarray(results["rho"])[here, 1, 0])
+    right.annotate(r"$\rho=\varepsilon(1)$", (0.02, low), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     left.set(yscale="log", xlabel="fraction $c$ of the theorem's step", ylabel=r"stationarity error $\varepsilon$")
     right.set(xscale="log", xlabel="$1-c$ (steps that are too short)")
     if shape.model == "relu":
         left.annotate(
-            "the step moves kinks off zero,\nso its own $\\varepsilon$ jumps at any $c\\neq0$",
-            (c[-3], np.median(np.asarray(results["own_epsilon"])[here, 1, 0], axis=0)[-3]),
-            xytext=(0.3, 0.62), textcoords="axes fraction", fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": STYLES[3]["color"], "linewidth": 0.8},
+            "kinks move off zero\nat any $c\\neq0$: $\\hat\\theta_c$ itself\nis no KKT point nearby",
+            (0.97, 0.06), xycoords="axes fraction", ha="right", fontsize=8, color=STYLES[3]["color"],
         )  # fmt: skip
-    for ax in (left, right):
-        ax.grid(alpha=0.25)
     figure.suptitle(
         f"{shape.model}, exact KKT points, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}, d = {d:.0e}", fontsize=10
     )
