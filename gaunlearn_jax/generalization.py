@@ -21,7 +21,7 @@ from gaunlearn_jax.data import Dataset, _bartlett
 _SERIES = 10
 
 
-def log_tail(t: Float[Array, "..."]) -> Float[Array, "..."]:
+def log_tail(t: Float[Array, "..."] | float) -> Float[Array, "..."]:
     """log Phi(-t), the log-probability that a standard normal exceeds t; accurate at any t."""
     return log_ndtr(-jnp.asarray(t, jnp.float64), series_order=_SERIES)
 

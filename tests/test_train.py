@@ -84,8 +84,9 @@ def descend(
     return w
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize(
+    ("kind", "loss"), [("linear", "exponential"), ("relu", "exponential"), ("relu", "logistic"), ("leaky", "logistic")]
+)
 def test_representer_form_is_gradient_descent_in_full_coordinates(
     kind: str, loss: str, key: jax.Array, given_points: Given
 ) -> None:
@@ -96,23 +97,37 @@ def test_representer_form_is_gradient_descent_in_full_coordinates(
     aside = np.random.default_rng(1).standard_normal((net.num_neurons, len(outside))) @ outside
     aside *= float(start.orthogonal_norm) / np.linalg.norm(aside)
 
-    run = train(key, net, data, loss=loss, init_scale=0.3, num_steps=60, step_size=0.4, checkpoints=4)
-    schedule = default_schedule(60, 0.4 * len(y), 0.4 * len(y) * 1e-3)
-    rates = [float(schedule(t)) for t in range(60)]
+    optimizer = optax.sgd(lambda t: 0.05 * 1.05 ** jnp.asarray(t, jnp.float64))
+    run = train(key, net, data, loss=loss, init_scale=0.3, num_steps=60, optimizer=optimizer, checkpoints=4)
     u, slope = np.asarray(net.output_weights), net.negative_slope
-    full = descend(np.asarray(data.lift(start.params)) + aside, x, y, u, slope, loss, rates.__getitem__, 60)
+    full = descend(
+        np.asarray(data.lift(start.params)) + aside, x, y, u, slope, loss, lambda t: 0.05 * 1.05**t, 60
+    )
 
-    np.testing.assert_allclose(data.lift(run.params), full - aside, atol=1e-10)
-    np.testing.assert_allclose(run.preactivations, full @ x.T, atol=1e-10)
+    np.testing.assert_allclose(data.lift(run.params), full - aside, atol=1e-11)
+    np.testing.assert_allclose(run.preactivations, full @ x.T, atol=1e-11)
     params, norm = data.reduce(full)
-    np.testing.assert_allclose(params, run.params, atol=1e-10)
-    assert float(norm) == pytest.approx(float(run.orthogonal_norm), rel=1e-10)
+    np.testing.assert_allclose(params, run.params, atol=1e-11)
+    assert float(norm) == pytest.approx(float(run.orthogonal_norm), rel=1e-11)
     q = ref.margins(full, x, y, u, slope)
-    np.testing.assert_allclose(run.margins, q, atol=1e-10)
+    np.testing.assert_allclose(run.margins, q, atol=1e-11)
+    assert np.min(q) > 0.5
     smoothed = -math.log(sum(math.exp(-v) for v in q)) / np.linalg.norm(full)
-    assert float(run.smoothed_margin[-1]) == pytest.approx(smoothed, rel=1e-9)
+    assert float(run.smoothed_margin[-1]) == pytest.approx(smoothed, rel=1e-10)
     values = np.exp(-q) if loss == "exponential" else np.log1p(np.exp(-q))
-    assert float(run.log_loss[-1]) == pytest.approx(math.log(np.mean(values)), rel=1e-9)
+    assert float(run.log_loss[-1]) == pytest.approx(math.log(np.mean(values)), rel=1e-10)
+
+
+def test_the_default_steps_are_those_of_the_schedule(key: jax.Array, given_points: Given) -> None:
+    """m times the default schedule, to the single precision in which optax computes schedules."""
+    x, y = given_points
+    net, data = MAKE["relu"](), ga.data.from_points(x, y)
+    run = train(key, net, data, init_scale=0.3, num_steps=60, step_size=0.4, checkpoints=4)
+    schedule = default_schedule(60, 0.4 * 5, 0.4 * 5 * 1e-3)
+    start = np.asarray(data.lift(start_of(key, net, data).params))
+    u = np.asarray(net.output_weights)
+    full = descend(start, x, y, u, 0.0, "exponential", lambda t: float(schedule(t)), 60)
+    np.testing.assert_allclose(data.lift(run.params), full, atol=1e-6)
 
 
 def test_momentum_is_heavy_ball_in_full_coordinates(key: jax.Array, given_points: Given) -> None:
@@ -176,41 +191,41 @@ def test_forgotten_points_have_no_influence(key: jax.Array, given_points: Given)
 # --- what training reaches ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", MAKE)
-def test_points_are_separated_and_the_smoothed_margin_grows(kind: str, loss: str, drawn: ga.data.Dataset) -> None:
+@pytest.mark.parametrize(
+    ("kind", "loss"), [("linear", "logistic"), ("relu", "exponential"), ("relu", "logistic"), ("leaky", "exponential")]
+)
+def test_points_are_separated_with_almost_the_largest_margin(kind: str, loss: str, drawn: ga.data.Dataset) -> None:
     net = MAKE[kind]()
     run = train(jax.random.key(1), net, drawn, loss=loss)
     assert int(run.status) == ga.Status.OK
     assert float(run.margin[-1]) == float(jnp.min(run.margins)) > 10.0
     assert np.all(np.diff(run.log_loss) < 0)
-    assert float(run.smoothed_margin[-1]) > 0.9 * ref_margin(net, drawn)
+    largest = margin_of_pattern(net, drawn, np.asarray(run.preactivations))
+    size = float(numerics.norm(run.params, run.orthogonal_norm))
+    reached = float(run.margin[-1]) / size
+    assert 0.99 * largest < reached < 1.001 * largest
+    assert reached - math.log(6) / size <= float(run.smoothed_margin[-1]) <= reached
     for name in ("steps", "log_loss", "margin", "smoothed_margin"):
         assert getattr(run, name).shape == (30,)
     assert float(run.steps[-1]) == 500.0
     np.testing.assert_allclose(run.preactivations, run.params @ drawn.points.T, rtol=1e-10, atol=1e-12)
 
 
-def ref_margin(net: ga.models.Network, data: ga.data.Dataset) -> float:
-    """Largest normalised margin on nearly orthonormal points: 1/|theta| of an exact KKT point with one active
-    neuron set per class, ||theta||^2 = sum_i 1 / (sum_{j same sign} u_j^2)."""
-    u, y = np.asarray(net.output_weights), np.asarray(data.labels)
-    if net.kind == "linear":
-        return 1 / math.sqrt(len(y))
-    total = 0.0
-    for label in y:
-        same = np.sum(u[u * label > 0] ** 2)
-        total += 1 / (same + net.negative_slope**2 * np.sum(u[u * label < 0] ** 2))
-    return 1 / math.sqrt(total)
+def margin_of_pattern(net: ga.models.Network, data: ga.data.Dataset, z: np.ndarray) -> float:
+    """1/|theta| of the KKT point with these activations on orthonormal points: |theta|^2 = sum_i 1 / sum_j u_j^2 s_ji^2,
+    an opposite-sign pair being inactive or on its kink."""
+    u, y, slope = np.asarray(net.output_weights)[:, None], np.asarray(data.labels), net.negative_slope
+    s = np.where((u * y > 0) & (z > 0), 1.0, slope)
+    return float(1 / np.sqrt(np.sum(1 / np.sum(u**2 * s**2, axis=0))))
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", ["linear", "relu"])
 def test_small_steps_never_lower_the_smoothed_margin(kind: str, given_points: Given) -> None:
     """Gradient flow on the exponential loss: not decreasing from the moment sum_i exp(-q_i) < 1."""
     x, y = given_points
     net, data = MAKE[kind](), ga.data.from_points(x, y)
     run = train(
-        jax.random.key(2), net, data, num_steps=4000, checkpoints=80, optimizer=optax.sgd(0.01), init_scale=0.5
+        jax.random.key(2), net, data, num_steps=4000, checkpoints=80, optimizer=optax.sgd(0.02), init_scale=0.5
     )
     total = np.asarray(run.log_loss) + math.log(5)
     started = int(np.argmax(total < 0))
@@ -221,8 +236,7 @@ def test_small_steps_never_lower_the_smoothed_margin(kind: str, given_points: Gi
     assert after[-1] > 1.2 * after[0]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", ["linear", "relu"])
+@pytest.mark.parametrize(("kind", "loss"), [("linear", "logistic"), ("relu", "exponential"), ("relu", "logistic")])
 def test_nothing_underflows_at_a_margin_of_a_thousand(kind: str, loss: str, drawn: ga.data.Dataset) -> None:
     """exp(-1000) is 0 in float64; the steps and the histories must not notice."""
     run = train(jax.random.key(3), MAKE[kind](), drawn, loss=loss, step_size=20.0, num_steps=400, checkpoints=20)
@@ -233,7 +247,6 @@ def test_nothing_underflows_at_a_margin_of_a_thousand(kind: str, loss: str, draw
     assert np.sum(late) > 3
     assert np.all(np.diff(margin[late]) > 0)
     assert np.all(np.isfinite(run.smoothed_margin))
-    assert np.all(np.diff(np.asarray(run.smoothed_margin)[late]) > -1e-9)
     q = np.asarray(run.margins)
     shift = np.min(q)
     expected = -shift + math.log(np.mean(np.exp(shift - q)))
@@ -272,8 +285,10 @@ def test_status_of_one_lane_leaves_the_others_alone() -> None:
     assert np.array_equal(mixed.status[::2], good.status[::2])
 
 
-def test_steps_that_overflow_are_unconverged(drawn: ga.data.Dataset) -> None:
-    run = train(jax.random.key(0), MAKE["relu"](), drawn, step_size=1e300, num_steps=20, checkpoints=2)
+def test_squares_that_overflow_are_unconverged(given_points: Given) -> None:
+    """Coordinates near 1e200 are representable, their inner products are not."""
+    x, y = given_points
+    run = train(jax.random.key(0), MAKE["linear"](), ga.data.from_points(1e200 * x, y), num_steps=20, checkpoints=1)
     assert int(run.status) == ga.Status.UNCONVERGED
 
 
@@ -314,7 +329,7 @@ def test_init_scale_scales_the_start(key: jax.Array, drawn: ga.data.Dataset) -> 
 
 
 def test_one_trace_serves_every_dimension_and_scale() -> None:
-    net = MAKE["relu"]()
+    net = ga.models.Linear()
 
     @jax.jit
     @chex.assert_max_traces(n=1)

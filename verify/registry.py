@@ -5,9 +5,35 @@ from __future__ import annotations
 import difflib
 
 from verify.suite import Suite
-from verify.suites import linear, relu
+from verify.suites import (
+    activations,
+    data,
+    estimators,
+    generalization,
+    identity,
+    implicit_bias,
+    linear,
+    multipliers,
+    relu,
+    retrain,
+    sequences,
+    step_size,
+)
 
-SUITES: tuple[Suite, ...] = (linear.SUITE, relu.SUITE)
+SUITES: tuple[Suite, ...] = (
+    linear.SUITE,
+    relu.SUITE,
+    retrain.SUITE,
+    identity.SUITE,
+    step_size.SUITE,
+    estimators.SUITE,
+    activations.SUITE,
+    sequences.SUITE,
+    multipliers.SUITE,
+    generalization.SUITE,
+    data.SUITE,
+    implicit_bias.SUITE,
+)
 
 
 def select(names: list[str]) -> tuple[Suite, ...]:

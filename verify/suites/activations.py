@@ -101,27 +101,33 @@ def _equality(a: Array, b: Array, error: Array, where: Array, common: dict[str, 
     return check(jnp.ravel(gap)[at], jnp.ravel(error)[at], **common)
 
 
-_SERIES = (
-    ("share_actual", "sign kept by the step", 0),
-    ("share_provable", "sign provably kept: " + r"$|z_{ji}| > |u_j|\varphi\sum_r\lambda_r s_{jr}$", 1),
-    ("share_kinks", "pairs on a kink (no sign), of all pairs", 2),
-    ("share_kinks_kept", "kinks still on the kink", 3),
+_SIGNS = (
+    ("share_actual", "limit", "limit: kept", 0),
+    ("share_provable", "limit", "limit: provably kept", 1),
+    ("share_actual", "trained", "trained: kept", 2),
+    ("share_provable", "trained", "trained: provably kept", 3),
+)
+_KINKS = (
+    ("share_kinks", "limit", r"on a kink, $z_{ji} = 0$ (of all pairs)", 0),
+    ("share_kinks_kept", "limit", "of these, still on it after the step", 1),
 )
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
-    """Shares of retained pairs whose sign survives, provably and in fact, and of kinks, against d; k = first size."""
+    """Shares of retained pairs whose sign survives the step, provably and in fact, and what becomes of kinks, against d
+    (the first forget size)."""
     block = blocks[0]
-    axes = figure.subplots(1, len(THETAS), sharey=True)
-    for t, (theta, ax) in enumerate(zip(THETAS, axes, strict=True)):
-        for name, label, style in _SERIES:
-            values = np.asarray(block.results["activations"][name])[:, t, 0]
-            if not np.all(np.isnan(values)):
-                band(ax, np.asarray(grid.dims), per_dim(grid, block, values), label, style)
+    axes = figure.subplots(1, 2, sharey=True)
+    titles = (r"pairs with a sign: provably kept where $|z_{ji}| > |u_j|\varphi\sum_r\lambda_r s_{jr}$", "kinks")
+    for ax, series, title in zip(axes, (_SIGNS, _KINKS), titles, strict=True):
+        for name, theta, label, style in series:
+            values = np.asarray(block.results["activations"][name])[:, THETAS.index(theta), 0]
+            band(ax, np.asarray(grid.dims), per_dim(grid, block, values), label, style)
         ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="dimension $d$")
-        ax.set_title(f"{theta}: m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}")
-    axes[0].set_ylabel(r"share of pairs $(j, i)$, $i \in T$")
-    axes[-1].legend(fontsize=7)
+        ax.set_title(title, fontsize=9)
+        ax.legend(fontsize=8)
+    axes[0].set_ylabel(r"share of pairs $(j, i)$ with $i \in T$")
+    figure.suptitle(f"relu, m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}", fontsize=10)
 
 
 SUITE = Suite(

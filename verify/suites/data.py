@@ -273,11 +273,11 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     stated = np.array([log_threshold_bounds(v) for v in d])
     exact = np.array([(log_point_probability(v), log_pair_probability(v, pair_threshold(v))) for v in d])
     names = ("‖x‖² ∉ [0.9, 1.1]", "|⟨x, x′⟩| ≥ 1.1 ln d/√d")
-    for index, name in enumerate(names):
-        look = {"color": STYLES[index]["color"], "marker": STYLES[index]["marker"], "markevery": (10 * index, 40)}
-        left.plot(d, -exact[:, index], "-", label=f"exact, {name}", **look)
+    for index, event in enumerate(names):
+        look = {name: STYLES[index][name] for name in ("color", "marker")} | {"markevery": (15, 40), "markersize": 4}
+        left.plot(d, -exact[:, index], "-", label=f"exact, {event}", **look)
         left.plot(d, -stated[:, index], "--", label="stated bound", **look)
-    for index, (name, limit) in enumerate((("deviation", lambda v: PSI), ("inner", pair_threshold))):
+    for name, limit in (("deviation", lambda v: PSI), ("inner", pair_threshold)):
         seen = [(v, np.mean(np.abs(_cell(blocks, name, v)) >= limit(v))) for v in grid.dims]
         points = np.array([(v, -math.log(share)) for v, share in seen if 0 < share < 1]).reshape(-1, 2)
         left.plot(*points.T, "*", color="k", markersize=11, zorder=3,
@@ -296,7 +296,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     right.set(xscale="log", yscale="log", xlabel="dimension d", ylabel="near-orthogonality ε_d = 4mnφ")
     right.set_title("★ " + "\n".join(dimension_table(sizes[-1:], (1.0, 0.1))), fontsize=8)
     for ax in (left, right):
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, handlelength=3)
 
 
 def _cell(blocks: list[Any], name: str, d: float) -> np.ndarray:

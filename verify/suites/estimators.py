@@ -83,7 +83,7 @@ def evaluate(e: Evaluation) -> Results:
     most, prior = least + jnp.sum(off * lever), least + jnp.sum(jnp.where(forget, near * lever, 0.0))
     gap = bounds.identity_gap(net, data, point, forget, prior, e.norm_floor)
 
-    loss = getattr(e, "loss", "exponential")
+    loss = e.shape.loss
     guessed = estimators.multipliers_from_loss(e.record.run.margins, numerics.norm(point.params), loss)
     bare = jnp.where(forget, active, point.selection)
     made = jnp.stack([estimate, guessed, e.record.trained.multipliers, estimate])

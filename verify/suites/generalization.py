@@ -115,7 +115,8 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         size = f"m = {block.shape.m}" + (f", n = {block.shape.n}" if kind == "relu" else "")
         ax.set(xscale="log", yscale="log", xlabel="dimension d")
         ax.set_title(f"{'linear model' if kind == 'linear' else 'two-layer network'}, {size}", fontsize=10)
-        ax.legend(fontsize=7)
+        ax.set_ylim(bottom=0.1)
+        ax.legend(fontsize=7, handlelength=3)
     axes[0].set_ylabel("−ln(test error)")
 
 
@@ -126,46 +127,44 @@ def _select(block: Any, grid: Any, name: str, a: float) -> np.ndarray:
     return np.stack([values[lanes & (block.d == d)] for d in grid.dims], axis=1)
 
 
-def _positive(values: np.ndarray) -> np.ndarray:
-    return np.where(values > 0, values, np.nan)
+def _shown(logs: np.ndarray) -> np.ndarray:
+    """-log of probabilities, those of 1 (and lanes to which the claim does not apply) below the axis."""
+    return np.maximum(-np.where(np.isfinite(logs), logs, 0.0), 1e-3)
 
 
 def _draw_linear(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
     d, m = np.asarray(grid.dims), block.shape.m - grid.forget[0]
-    before = np.nanmedian(_positive(-_select(block, grid, "original_log_error", a)), axis=0)
-    floor = _positive(-_select(block, grid, "unlearned_log_floor", a))
-    band(ax, d, _positive(-_select(block, grid, "unlearned_log_error", a)), f"after unlearning, a = {a:g}", style)
-    colour = STYLES[style % len(STYLES)]["color"]
-    ax.plot(d, before, "x", color=colour, markersize=8, label="before" if style == 0 else None)
-    known = np.any(np.isfinite(floor), axis=0)
-    guaranteed = np.array([np.nanmedian(floor[:, i]) if known[i] else np.nan for i in range(len(d))])
-    ax.plot(d, guaranteed, ":", color=colour, label="guaranteed after" if style == 0 else None)
+    colour, first = STYLES[style % len(STYLES)]["color"], style == 0
+    before, floor = (_shown(_select(block, grid, name, a)) for name in ("original_log_error", "unlearned_log_floor"))
+    band(ax, d, _shown(_select(block, grid, "unlearned_log_error", a)), f"after unlearning, a = {a:g}", style)
+    ax.plot(d, np.median(before, axis=0), "x", color=colour, markersize=8, label="before" if first else None)
+    ax.plot(d, np.median(floor, axis=0), ":", color=colour, label="guaranteed after" if first else None)
     square = d ** (-0.5 + 2 * a)
-    shape = d * m * square**2 / (1 + m * square) / 2
-    ax.plot(d, shape, color="0.6", linewidth=4, alpha=0.5, zorder=0,
-            label="½ d M‖μ‖⁴/(1 + M‖μ‖²), slope 4a" if style == 0 else None)  # fmt: skip
+    slope = d * m * square**2 / (1 + m * square) / 2
+    label = "½ d M‖μ‖⁴/(1 + M‖μ‖²), slope 4a" if first else None
+    ax.plot(d, slope, color="0.6", linewidth=4, alpha=0.5, zorder=0, label=label)
 
 
 def _draw_network(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
-    d, colour = np.asarray(grid.dims), STYLES[style % len(STYLES)]["color"]
-    samples = _positive(-_select(block, grid, "unlearned_log_bound", a))
-    band(ax, d, samples, f"bound after, a = {a:g}", style)
-    before = np.nanmedian(_positive(-_select(block, grid, "original_log_bound", a)), axis=0)
-    ax.plot(d, before, "x", color=colour, markersize=8, label="bound before" if style == 0 else None)
-    last = np.nanmedian(samples[:, -1])
-    ax.plot(d, last * (d / d[-1]) ** (4 * a), color="0.6", linewidth=4, alpha=0.5, zorder=0,
-            label="slope 4a" if style == 0 else None)  # fmt: skip
+    d, colour, first = np.asarray(grid.dims), STYLES[style % len(STYLES)]["color"], style == 0
+    after, before = (_shown(_select(block, grid, f"{when}_log_bound", a)) for when in reversed(WHEN))
+    band(ax, d, after, f"bound after, a = {a:g}", style)
+    ax.plot(d, np.median(before, axis=0), "x", color=colour, markersize=8, label="bound before" if first else None)
+    slope = np.median(after[:, -1]) * (d / d[-1]) ** (4 * a)
+    label = "slope 4a" if first else None
+    ax.plot(d, slope, color="0.6", linewidth=4, alpha=0.5, zorder=0, label=label)
     errors = _select(block, grid, "unlearned_errors", a)
     total = errors.shape[0] * NUM_SAMPLES
-    seen = errors.sum(axis=0) > 0
-    count = errors.sum(axis=0)[seen]
+    count = errors.sum(axis=0)
+    seen, count = count > 0, count[count > 0]
     low, high = interval(count, total)
     middle = -np.log(count / total)
-    ax.errorbar(d[seen] * 1.15**style, middle, np.stack([middle + np.log(high), -np.log(low) - middle]), fmt="*",
-                color=colour, capsize=3, label="sampled after, Clopper-Pearson" if style == 0 else None)  # fmt: skip
-    if style == 0:
-        ax.axhline(-np.log(interval(0, total)[1][0]), color="k", linewidth=0.8, linestyle=(0, (1, 3)),
-                   label=f"no error among {total} samples")  # fmt: skip
+    reach = np.stack([middle + np.log(high), -np.log(low) - middle])
+    label = "sampled after, Clopper-Pearson" if first else None
+    ax.errorbar(d[seen] * 1.15**style, middle, reach, fmt="*", color=colour, capsize=3, label=label)
+    if first:
+        nothing = -np.log(interval(0, total)[1][0])
+        ax.axhline(nothing, color="k", linewidth=0.8, linestyle=(0, (1, 3)), label=f"no error among {total} samples")
 
 
 SUITE = Suite(

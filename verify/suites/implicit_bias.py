@@ -2,117 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import dual, kkt, models, numerics
-from gaunlearn_jax._types import Params, PerPair, Reason, Status
+from gaunlearn_jax import bounds, convergence, dual, kkt, models, numerics
+from gaunlearn_jax._types import Reason, Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models import Network
-from gaunlearn_jax.train import LOSSES, Trained, log_loss_slope
+from gaunlearn_jax.train import LOSSES, Trained
 from verify.check import Check, check
+from verify.plots import band
 from verify.records import Record, Shape
-from verify.suite import Results, unless
+from verify.suite import Results, Suite, unless
 
 #: training times; the last is the record's own run
 STEPS = (50, 150, 500)
 #: the flow: steps, and their size in units of margin
 FLOW_STEPS, FLOW_SIZE, FLOW_POINTS = 400, 0.1, 20
+#: a pre-activation that is not a kink and moves nothing
+TINY = 1e-300
 
 
-class Flow(NamedTuple):
-    """One Euler step of the flow on the smoothed margin f = -log sum_i exp(-q_i): f, ||theta||, f/||theta|| before it,
-    and by how much f/||theta|| may fall in it for no other reason than the size of the step."""
-
-    f: Array
-    size: Array
-    smoothed: Array
-    allowance: Array
-
-
-def flow(net: Network, data: Dataset, run: Trained, exponential: Array) -> Flow:
-    """FLOW_STEPS small Euler steps theta += eta G from a trained network, G = sum_i p_i y_i g_i with p = softmax of
-    log(-l'(q)): gradient flow in another time. Leading axis FLOW_STEPS.
-
-    Why gradient flow of the exponential loss never lowers f/||theta|| where f > 0: f' = ||G||^2 and <theta, G> =
-    sum p q >= f, so (f/||theta||)' >= (||G||^2 ||theta||^2 - <theta, G>^2)/||theta||^3 >= 0. For one step of size eta, f
-    is concave with curvature at most range(A)^2/4 in the direction A_i = y_i <g_i, G> while no activation changes,
-    and a change can lower q_i only at opposite-sign pairs, by the overshoot |u_j|(sigma(z') - sigma(z) - s (z' - z)).
-    Hence f/||theta|| falls by at most (eta^2 range(A)^2/8 + overshoot + f eta^2 ||G||^2/(2 ||theta||^2))/||theta'||.
-    """
-    gram = numerics.gram(data.points)
-    eta = FLOW_SIZE * data.num_points / jnp.mean(jnp.diagonal(gram))
-    opposite = ~models.same_sign(net, data.labels) & (net.negative_slope < 1)
-    weights = jnp.abs(net.output_weights)[:, None]
-
-    def step(state: tuple[Params, PerPair], _: None) -> tuple[tuple[Params, PerPair], Flow]:
-        w, z = state
-        q = models.margins(net, data.labels, z)
-        p = jax.nn.softmax(jnp.where(exponential, log_loss_slope(q, "exponential"), log_loss_slope(q, "logistic")))
-        s = models.activation_slopes(net, z)
-        coefficients = models.coefficients(net, data.labels, p, s)
-        g, g_z = numerics.matmul(coefficients, data.points), numerics.matmul(coefficients, gram)
-        new_w, new_z = w + eta * g, z + eta * g_z
-        along = data.labels * numerics.matmul(net.output_weights, s * g_z)
-        bend = jnp.maximum(new_z, net.negative_slope * new_z) - s * new_z  # sigma(z) = s z
-        overshoot = jnp.max(jnp.sum(jnp.where(opposite, weights * bend, 0.0), axis=0))
-        f, size = -jax.nn.logsumexp(-q), numerics.norm(w, run.orthogonal_norm)
-        curved = (eta * (jnp.max(along) - jnp.min(along))) ** 2 / 8 + overshoot
-        lost = curved + f * (eta * numerics.norm(g) / size) ** 2 / 2
-        return (new_w, new_z), Flow(f, size, f / size, lost / numerics.norm(new_w, run.orthogonal_norm))
-
-    return lax.scan(step, (run.params, run.preactivations), None, length=FLOW_STEPS)[1]
-
-
-def never_falls(path: Flow, converged: Array) -> Check:
-    """The smoothed normalised margin falls at no step by more than that step's allowance (worst step, relative)."""
+def never_falls(path: convergence.Flow, converged: Array) -> Check:
+    """The smoothed normalised margin falls at no step by more than that step's allowance (worst step, relative; a
+    negative left side is a rise)."""
     counted = path.f[:-1] > 0
-    fall = jnp.where(counted, path.smoothed[:-1] - path.smoothed[1:], -jnp.inf)
-    at = jnp.argmax(fall / path.allowance[:-1])
+    fall = path.smoothed[:-1] - path.smoothed[1:]
+    at = jnp.argmax(jnp.where(counted, fall / path.allowance[:-1], -jnp.inf))
     error = 64 * numerics.EPS * jnp.abs(path.smoothed[at])
-    return check(
-        jnp.maximum(fall[at], 0.0), path.allowance[at], error,
-        reason=unless(jnp.any(counted), Reason.UNDEFINED), converged=converged,
-    )  # fmt: skip
-
-
-def gradient_epsilon(net: Network, data: Dataset, run: Trained, loss: str) -> Array:
-    """||theta - c G|| / q_min at its best c: the epsilon that lambda_i = c p_i, p = softmax of log(-l'(q)), attains.
-
-    ||theta|| sin of the angle between theta and minus the loss gradient; the fitted epsilon_1 is never larger.
-    """
-    p = jax.nn.softmax(log_loss_slope(run.margins, loss))
-    slopes = models.activation_slopes(net, run.preactivations)
-    g = numerics.matmul(models.coefficients(net, data.labels, p, slopes), data.points)
-    c = jnp.maximum(jnp.sum(run.params * g) / jnp.sum(g**2), 0.0)
-    return numerics.norm(run.params - c * g, run.orthogonal_norm) / jnp.min(run.margins)
-
-
-def kink_floor(net: Network, data: Dataset, limit: KKTPoint) -> Array:
-    """Delta: what stationarity costs at an exact KKT point if every kink must be on or off (s in {0, 1}).
-
-    Delta^2 = lambda_min(K) sum_i min_t [a_i (lambda_i - t)^2 + sum_{kinks j} u_j^2 min(mu_ji^2, (t - mu_ji)^2)]. The
-    inner minimum is at one of n + 1 points: kinks with mu >= some threshold are on, t is their weighted mean.
-    Source: docs/theory, Why a trained theta's epsilon_1 stays above zero.
-    """
-    u2, lam = net.output_weights[:, None] ** 2, limit.multipliers
-    kink = limit.preactivations == 0
-    mu = jnp.where(kink, limit.selection * lam, 0.0)
-    active = jnp.sum(jnp.where(limit.preactivations > 0, u2, 0.0), axis=0)
-    candidates = jnp.concatenate([mu, jnp.full((1, mu.shape[1]), jnp.inf)])  # thresholds [n + 1, m]
-    on = kink & (mu >= candidates[:, None, :])
-    weight = active + jnp.sum(jnp.where(on, u2, 0.0), axis=1)
-    t = (active * lam + jnp.sum(jnp.where(on, u2 * mu, 0.0), axis=1)) / jnp.where(weight > 0, weight, 1.0)
-    off = jnp.minimum(mu**2, (t[:, None, :] - mu) ** 2)
-    cost = active * (lam - t) ** 2 + jnp.sum(jnp.where(kink, u2 * off, 0.0), axis=1)
-    inverse = -numerics.sweep(numerics.gram(data.points), jnp.ones(data.num_points, bool))
-    return jnp.sqrt(jnp.sum(jnp.min(cost, axis=0)) / numerics.top_eigenvalue(inverse))
+    reason = unless(jnp.any(counted), Reason.UNDEFINED)
+    return check(fall[at], path.allowance[at], error, reason=reason, converged=converged)
 
 
 def per_instance(net: Network, record: Record, shape: Shape) -> Results:
@@ -126,23 +52,25 @@ def per_instance(net: Network, record: Record, shape: Shape) -> Results:
 
     on_kink = jnp.where(limit.preactivations == 0, 0.0, runs.preactivations)
     snapped = jax.vmap(lambda w, z: kkt.snap(data.points, w, z))(runs.params, on_kink)
-    sides = jnp.where(limit.preactivations == 0, jnp.asarray([-1e-300, 1e-300])[:, None, None], limit.preactivations)
-    zero = jnp.zeros(2)
-    fits = jax.vmap(
-        lambda w, z, o: kkt.fit_multipliers(net, data, w, z, orthogonal_norm=o),
-    )(
+    # the limit point as a network with sigma'(0) = 0 and with sigma'(0) = 1 sees it
+    one_sided = jnp.where(limit.preactivations == 0, jnp.asarray([-TINY, TINY])[:, None, None], limit.preactivations)
+    fits = jax.vmap(lambda w, z, rest: kkt.fit_multipliers(net, data, w, z, orthogonal_norm=rest))(
         jnp.concatenate([runs.params, snapped, others.params, jnp.stack([limit.params] * 2)]),
-        jnp.concatenate([runs.preactivations, on_kink, others.preactivations, sides]),
-        jnp.concatenate([runs.orthogonal_norm, runs.orthogonal_norm, others.orthogonal_norm, zero]),
-    )  # fmt: skip
+        jnp.concatenate([runs.preactivations, on_kink, others.preactivations, one_sided]),
+        jnp.concatenate([runs.orthogonal_norm, runs.orthogonal_norm, others.orthogonal_norm, jnp.zeros(2)]),
+    )
     t = len(STEPS)
-    plain, clarke, rival, forced = (_slice(fits, *ends) for ends in ((0, t), (t, 2 * t), (2 * t, 3 * t), (3 * t, None)))
+    plain, clarke, rival, forced = (
+        jax.tree.map(lambda v, a=a, b=b: v[a:b], fits) for a, b in ((0, t), (t, 2 * t), (2 * t, 3 * t), (3 * t, None))
+    )
 
     out: Results = _limit_results(net, data, limit, plain, clarke)
     for loss, group, points in ((shape.loss, runs, plain), (other, others, rival)):
-        path = flow(net, data, _pick(group, 0), jnp.asarray(loss == "exponential"))
+        path = convergence.flow(
+            net, data, jax.tree.map(lambda v: v[0], group), loss=loss, num_steps=FLOW_STEPS, step_size=FLOW_SIZE
+        )
         separated = group.status[0] == int(Status.OK)
-        promised = jax.vmap(lambda run, loss=loss: gradient_epsilon(net, data, run, loss))(group)
+        promised = jax.vmap(lambda run, loss=loss: convergence.gradient_epsilon(net, data, run, loss=loss))(group)
         promised = promised * numerics.OUTWARD + 4 * points.error
         at = jnp.argmax(points.epsilon / promised)
         solved = separated & jnp.all(points.status == int(Status.OK))
@@ -163,10 +91,12 @@ def per_instance(net: Network, record: Record, shape: Shape) -> Results:
 
 
 def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, clarke: KKTPoint) -> Results:
-    """The distance of each rescaled network to the limit point against (eps + sqrt(eps^2 + 4 Sigma))/2.
+    """The distance of each rescaled network to the limit point against (eps + sqrt(eps^2 + 4 Sigma))/2, and its trend.
 
-    Closeness to the retrained model with nothing forgotten: the limit point solves the convex programme of its own
-    same-sign activations, so the bound holds for every network that shares these.
+    The bound is that of docs/theory, Closeness to the retrained model, with nothing forgotten: the limit point solves
+    the convex programme of its own same-sign activations, so it holds for every network that shares these. The trend
+    (1 - cos smaller at the longest time than at the shortest) is what convergence promises in the end, tested at two
+    times; it is asked only where the longest run has the same-sign activations of the limit point.
     """
     same = models.same_sign(net, data.labels) | (net.kind == "linear")
     pattern = limit.selection > 0.5
@@ -182,7 +112,12 @@ def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint
     whole = jax.vmap(lambda p: jnp.append(p.params.ravel(), p.orthogonal_norm))(plain)
     gap = jax.vmap(lambda a: numerics.one_minus_cos(a, a - jnp.append(limit.params.ravel(), 0.0)))(whole)
     solved = (limit.status == int(Status.OK)) & jnp.all(plain.status == int(Status.OK))
+    slip = plain.error / size
+    gap_error = 2 * slip * jnp.sqrt(2 * gap) + slip**2
     return {
+        "limit/trend/cosine": check(
+            gap[-1], gap[0], gap_error[0] + gap_error[-1], reason=unless(shared[-1], Reason.NOT_KKT), converged=solved
+        ),
         "limit/instance/distance": check(
             distance[at], bound[at], plain.error[at] + 100 * dual.TOL * size,
             reason=unless(jnp.any(shared), Reason.NOT_KKT), converged=solved,
@@ -199,37 +134,78 @@ def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint
 
 def _floors(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, forced: KKTPoint) -> Results:
     """Delta against the epsilon of the exact limit point when every kink is switched off, or on; and of networks."""
-    floor = kink_floor(net, data, limit)
+    floor = convergence.kink_floor(net, data, limit)
     far = jax.vmap(numerics.norm)(plain.params - limit.params, plain.orthogonal_norm)
-    sign = limit.preactivations != 0
-    same = jnp.all(jnp.sign(plain.preactivations) == jnp.sign(limit.preactivations), axis=(1, 2), where=sign)
-    says = same & (floor > far) & jnp.all(plain.preactivations != 0, axis=(1, 2))
+    kink, s = limit.preactivations == 0, limit.selection
+    agree = (jnp.sign(plain.preactivations) == jnp.sign(limit.preactivations)) | kink
+    agree = jnp.all(agree & (plain.preactivations != 0), axis=(1, 2))
+    says = agree & (floor > far)
     at = jnp.argmax(jnp.where(says, (floor - far) / plain.epsilon, -1.0))
     least = jnp.argmin(forced.epsilon)
-    slip = forced.error[least] + 1e-11 * floor
+    slip = forced.error[least] + 100 * dual.TOL * floor
     solved = (limit.status == int(Status.OK)) & jnp.all(forced.status == int(Status.OK))
-    some = jnp.any((limit.preactivations == 0) & (limit.selection > 0) & (limit.selection < 1))
+    fractional = jnp.any(kink & (s > 0) & (s < 1))
+    reason = bounds.first_failing((jnp.any(agree), Reason.NOT_KKT), (jnp.any(says), Reason.EMPTY))
     return {
         "limit/floor/epsilon": check(
-            floor, forced.epsilon[least], slip, converged=solved, reason=unless(some, Reason.EMPTY)
+            floor, forced.epsilon[least], slip, reason=unless(fractional, Reason.EMPTY), converged=solved
         ),
         "trained/floor/epsilon": check(
-            floor - far[at], plain.epsilon[at], plain.error[at] + slip, converged=solved,
-            reason=unless(jnp.any(says), Reason.EMPTY),
+            floor - far[at], plain.epsilon[at], plain.error[at] + slip, reason=reason, converged=solved
         ),
         "floor": floor,
         "floor_off": forced.epsilon[0],
         "floor_on": forced.epsilon[1],
-    }  # fmt: skip
+    }
 
 
 def _stack(runs: list[Trained]) -> Trained:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
 
 
-def _pick(tree: Any, i: int) -> Any:
-    return jax.tree.map(lambda v: v[i], tree)
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """epsilon_1 with and without Clarke fractions at the smallest and the largest d, the cosine to the limit point, and
+    the smoothed margin along the flow, for the network."""
+    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    results, loss = block.results["implicit_bias"], block.shape.loss
+    figure.set_size_inches(9, 6.6)
+    steps = np.asarray(STEPS)
+    (first, last), (cosine, margin) = figure.subplots(2, 2)
+
+    def lanes(name: str, d: float) -> np.ndarray:
+        return np.asarray(results[name])[block.d == d]
+
+    for ax, d in ((first, grid.dims[0]), (last, grid.dims[-1])):
+        band(ax, steps, lanes(f"epsilon_{loss}", d), r"trained, its own $\sigma'$", 1)
+        band(ax, steps, lanes("epsilon_clarke", d), "trained, kinks given Clarke fractions", 0)
+        if "floor_off" in results:
+            level = np.repeat(lanes("floor_off", d)[:, None], len(STEPS), axis=1)
+            band(ax, steps, level, r"exact limit point, $\sigma'(0) = 0$", 4)
+        ax.set(xscale="log", yscale="log", ylabel=r"$\varepsilon_1$ (of $\theta/\min_i q_i$)", title=f"d = {d:.0e}")
+        ax.legend(fontsize=7)
+    for style, d in enumerate(grid.dims[:5]):
+        band(cosine, steps, lanes("gap", d), f"d = {d:.0e}", style)
+    cosine.set(xscale="log", yscale="log", ylabel=r"$1-\cos\angle(\theta, \bar\theta)$", title="to the limit point")
+    for ax in (first, last, cosine):
+        ax.set(xlabel="training steps", xticks=STEPS, xticklabels=STEPS)
+        ax.minorticks_off()
+    every = FLOW_STEPS // FLOW_POINTS
+    for style, name in enumerate(LOSSES):
+        band(margin, np.arange(every, FLOW_STEPS + 1, every), lanes(f"smoothed_{name}", grid.dims[0]), name, style)
+    margin.set(
+        xlabel=f"small steps after {STEPS[0]} training steps",
+        ylabel=r"$-\log\sum_i e^{-q_i}\,/\,\|\theta\|$ in units of $1/\|\bar\theta\|$",
+        title=f"smoothed margin, d = {grid.dims[0]:.0e}",
+    )
+    cosine.legend(fontsize=7)
+    margin.legend(fontsize=7)
+    figure.suptitle(f"{block.shape.model}, m = {block.shape.m}, n = {block.shape.n}, {loss} loss", fontsize=10)
 
 
-def _slice(tree: Any, start: int, stop: int | None) -> Any:
-    return jax.tree.map(lambda v: v[start:stop], tree)
+SUITE = Suite(
+    name="implicit_bias",
+    statement="training drives the rescaled network to a KKT point: smoothed margin, epsilon_1 and its floor, distance",
+    source="docs/theory, Margin problem; Why a trained theta's epsilon_1 stays above zero; Closeness",
+    per_instance=per_instance,
+    draw=draw,
+)

@@ -150,7 +150,9 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.set_title(f"{block.shape.model}, m = {block.shape.m}, n = {block.shape.n}")
         ax.legend(fontsize=7)
-    axes[0].set_ylabel(r"relative width $(\beta_{\rm upper}-\beta_{\rm lower})/\beta_{\rm upper}$, or spread of $\beta_i$")
+    axes[0].set_ylabel(
+        r"relative width $(\beta_{\rm upper}-\beta_{\rm lower})/\beta_{\rm upper}$, or spread of $\beta_i$"
+    )
 
 
 SUITE = Suite(

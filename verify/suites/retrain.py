@@ -94,7 +94,7 @@ def against_trained(e: Evaluation, hat: Array) -> Results:
     """
     data, net = e.record.data, e.net
     key = jax.random.wrap_key_data(e.record.train_key, impl="threefry2x32")
-    run = ga.train.train(key, net, data, loss=getattr(e, "loss", "exponential"), retained=~e.forget)
+    run = ga.train.train(key, net, data, loss=e.shape.loss, retained=~e.forget)
     draw = jax.random.fold_in(jax.random.wrap_key_data(e.record.key, impl="threefry2x32"), 1)
     fresh = jax.random.normal(draw, (FRESH, data.points.shape[1]), jnp.float64)
     ours = jnp.stack([hat, e.point.params])

@@ -138,6 +138,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """How far the outcomes are apart, and epsilon of the projection certificate of each, against d (networks)."""
     block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
     results, dims = block.results["sequences"], np.asarray(grid.dims)
+    size = min(SET_SIZE, block.shape.m - 1)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     for column, theta in enumerate(THETAS):
         for row, quantity in enumerate(("difference", "epsilon")):
@@ -145,11 +146,11 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
             for name, label, style in _SERIES:
                 band(ax, dims, per_dim(grid, block, results[f"{quantity}_{name}_{theta}"]), label, style)
             ax.set(xscale="log", yscale="log")
-        axes[0, column].set_title(f"{theta}: m = {block.shape.m}, n = {block.shape.n}")
+        axes[0, column].set_title(f"{theta}: m = {block.shape.m}, n = {block.shape.n}, k = {size}", fontsize=10)
         axes[1, column].set_xlabel("dimension $d$")
     axes[0, 0].set_ylabel(r"$\|h' - h\| / \|h\|$")
     axes[1, 0].set_ylabel(r"$\varepsilon$ of the projection certificate")
-    axes[0, 0].legend(fontsize=7)
+    axes[0, 1].legend(fontsize=7, loc="center")
 
 
 SUITE = Suite(

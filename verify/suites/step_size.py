@@ -147,7 +147,7 @@ def evaluate(e: Evaluation) -> Results:
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
-    """epsilon against c: the certificate, the bounds above and below it, and the step's own epsilon; and against 1 - c."""
+    """epsilon against c: the certificate, the bounds above and below it, the step's own epsilon; and against 1 - c."""
     block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
     results, shape = block.results["step_size"], block.shape
     d = grid.dims[len(grid.dims) // 2]
