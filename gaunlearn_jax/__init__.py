@@ -3,8 +3,11 @@
 from gaunlearn_jax import bounds as bounds
 from gaunlearn_jax import certificates as certificates
 from gaunlearn_jax import data as data
+from gaunlearn_jax import estimators as estimators
+from gaunlearn_jax import generalization as generalization
 from gaunlearn_jax import kkt as kkt
 from gaunlearn_jax import models as models
+from gaunlearn_jax import store as store
 from gaunlearn_jax import sweep as sweep
 from gaunlearn_jax import train as train
 from gaunlearn_jax import unlearn as unlearn

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 
 from gaunlearn_jax import models, numerics
 from gaunlearn_jax import train as training
-from gaunlearn_jax._types import Mask, PerPair, PerPoint
+from gaunlearn_jax._types import Mask, Params, PerPair, PerPoint
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
 
 
 def estimate_multipliers(
-    net: models.Network, data: Dataset, point: KKTPoint | PerPair, forget: Mask
+    net: models.Network, data: Dataset, point: KKTPoint | Params, forget: Mask
 ) -> Float[Array, "m"]:
     """lambda_hat_r = q_r / (||x_r||^2 a_r) for every forgotten r, 0 elsewhere; a_r = sum_j u_j^2 [z_jr > 0].
 
@@ -78,7 +78,7 @@ def multipliers_from_loss(margins: PerPoint, norm: Array | float, loss: str = "e
     return jnp.asarray(norm) ** 2 * weights / jnp.sum(weights * margins / jnp.min(margins))
 
 
-def _preactivations(net: models.Network, data: Dataset, point: KKTPoint | PerPair) -> PerPair:
+def _preactivations(net: models.Network, data: Dataset, point: KKTPoint | Params) -> PerPair:
     if isinstance(point, KKTPoint):
         return point.preactivations
     models.check_shapes(net, data.points, params=point)

@@ -206,7 +206,7 @@ def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained:
 
     def attempt(s: PerPair, repeats: Array) -> _Loop:
         solution = dual.solve(_programme(net, data, s, free, ones, retained, ones * jnp.inf))
-        z = _preactivations(net, data, solution)
+        z = _preactivations(net, data, solution, jnp.where(same, s, 0.0), same)
         wrong = same & retained & (((z > 0) & (s < 1)) | ((z < 0) & (s > net.negative_slope)))
         return _Loop(s, solution, z, wrong, repeats)
 
@@ -251,13 +251,19 @@ def _programme(
     )
 
 
-def _preactivations(net: models.Network, data: Dataset, solution: dual.Solution) -> PerPair:
-    """Z = Q K with exact zeros at kinks and wherever nothing but rounding is left."""
+def _preactivations(
+    net: models.Network, data: Dataset, solution: dual.Solution, slopes: PerPair, same: PairMask
+) -> PerPair:
+    """Z = W X^T with exact zeros at kinks, and wherever its sign contradicts the selection: on an opposite-sign pair
+    always (what that costs shows in epsilon), on a same-sign pair while nothing but rounding is left."""
     q = net.output_weights[:, None] * data.labels * solution.c
-    gram = numerics.gram(data.points)
-    z = numerics.matmul(q, gram)
-    noise = 1e-13 * numerics.matmul(jnp.abs(q), jnp.abs(gram))
-    return jnp.where(solution.kinks | (jnp.abs(z) <= noise), 0.0, z)
+    z = models.preactivations(data.points, numerics.matmul(q, data.points))
+    lam = solution.multipliers
+    selected = jnp.where(same, slopes * lam, solution.c)
+    contradicts = ((z > 0) & (selected < lam)) | ((z < 0) & (selected > net.negative_slope * lam))
+    noise = 1e-13 * numerics.matmul(jnp.abs(q), jnp.abs(numerics.gram(data.points)))
+    zero = solution.kinks | (contradicts & (~same | (jnp.abs(z) <= noise)))
+    return jnp.where(zero & (net.negative_slope < 1), 0.0, z)
 
 
 def _selection(net: models.Network, z: PerPair, lam: PerPoint, c: PerPair) -> PerPair:

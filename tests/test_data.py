@@ -6,6 +6,7 @@ correct library fails one such test in a thousand seeds, and the seed in use is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -55,7 +56,7 @@ def reduced(key: jax.Array, m: int, d: float) -> jax.Array:
     return numerics.gram(ga.data.gaussian(key, m, d).points)
 
 
-# --- laws ------------------------------------------------------------------------------------------------------
+# --- laws ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("d", [6, 9, 500, 2000])
@@ -135,7 +136,7 @@ def test_trained_and_unlearned_networks_have_the_same_law(kind: str) -> None:
     assert smallest_p(*both) > LEVEL
 
 
-# --- draws -----------------------------------------------------------------------------------------------------
+# --- draws --------------------------------------------------------------------------------------------------
 
 
 def test_a_draw_is_lower_triangular_with_alternating_labels(key: jax.Array) -> None:
@@ -168,18 +169,18 @@ def test_draws_depend_on_the_key_alone(key: jax.Array) -> None:
 
 
 def test_whole_number_dimensions_may_be_traced() -> None:
+    draw = jax.vmap(lambda k, d: ga.data.gaussian(k, 4, d).points)
     many, dims = keys(5, 3), np.array([100, 10_000, 10**12])
-    whole = jax.vmap(lambda k, d: ga.data.gaussian(k, 4, d))(many, dims)
-    assert np.array_equal(whole.points, jax.vmap(lambda k, d: ga.data.gaussian(k, 4, d))(many, dims.astype(float)).points)
+    assert np.array_equal(draw(many, dims), draw(many, dims.astype(float)))
 
 
 def test_one_trace_serves_every_dimension() -> None:
-    draw = jax.jit(chex.assert_max_traces(lambda k, d: ga.data.gaussian(k, 4, d), n=1))
-    mix = jax.jit(chex.assert_max_traces(lambda k, d, a: ga.data.mixture(k, 4, d, a), n=1))
+    draw = jax.jit(chex.assert_max_traces(lambda k, d: ga.data.gaussian(k, 4, d).points, n=1))
+    mix = jax.jit(chex.assert_max_traces(lambda k, d, a: ga.data.mixture(k, 4, d, a).points, n=1))
     for i, d in enumerate((10.0, 1e4, 1e8, 1e12, 1e15)):
-        here = jax.random.key(i)
-        np.testing.assert_allclose(draw(here, d).points, ga.data.gaussian(here, 4, d).points, rtol=1e-14)
-        np.testing.assert_allclose(mix(here, d, 0.02 * i).points, ga.data.mixture(here, 4, d, 0.02 * i).points, rtol=1e-13)
+        here, signal = jax.random.key(i), 0.02 * i
+        np.testing.assert_allclose(draw(here, d), ga.data.gaussian(here, 4, d).points, rtol=1e-14)
+        np.testing.assert_allclose(mix(here, d, signal), ga.data.mixture(here, 4, d, signal).points, rtol=1e-13)
 
 
 def test_draws_batch_over_keys_and_dimensions() -> None:
@@ -223,7 +224,7 @@ def test_bad_traced_points_are_the_status_of_their_own_lane(entry: float) -> Non
     np.testing.assert_allclose(numerics.gram(data.points[0]), np.eye(3), atol=1e-15)
 
 
-# --- given points ----------------------------------------------------------------------------------------------
+# --- given points -------------------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 GIVEN = {
@@ -296,12 +297,9 @@ def test_scaling_by_a_power_of_two_is_exact(power: int) -> None:
 def test_subnormal_points_are_kept_or_refused() -> None:
     """The processor flushes 1e-310 to zero; what must not happen is a data set of zeros with a good status."""
     x = GIVEN["m < d"] * 1e-310
-    try:
+    with contextlib.suppress(ValueError):
         data = ga.data.from_points(x, alternating(5))
-    except ValueError as refused:
-        assert "points" in str(refused)
-    else:
-        kept = np.allclose(np.abs(np.asarray(data.lift(data.points)) - x).max(), 0.0, atol=1e-312)
+        kept = np.max(np.abs(np.asarray(data.lift(data.points)) - x)) < 1e-312
         assert kept or int(data.status) != ga.Status.OK
 
 
@@ -342,7 +340,7 @@ def test_given_points_under_jit_and_vmap() -> None:
         )  # coordinates may differ by a rotation, inner products may not
 
 
-# --- forget sets and measured assumptions ------------------------------------------------------------------------
+# --- forget sets and measured assumptions -------------------------------------------------------------------
 
 
 def test_forget_mask(drawn: ga.data.Dataset) -> None:

@@ -32,7 +32,7 @@ def exact_one_minus_cos(a: np.ndarray, delta: np.ndarray) -> mpmath.mpf:
         return 1 - inner / mpmath.sqrt(mpmath.fsum(v * v for v in aa) * mpmath.fsum(v * v for v in bb))
 
 
-# --- 1 - cos ---------------------------------------------------------------------------------------------------
+# --- 1 - cos ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-2, 1e-4, 1e-6, 1e-9, 1e-11, 4e-13])
@@ -63,7 +63,11 @@ def test_one_minus_cos_when_the_difference_is_mostly_parallel(parallel: float) -
 
 def test_one_minus_cos_at_right_and_obtuse_angles() -> None:
     a = np.array([3.0, 0.0, 0.0])
-    for b, expected in (([0.0, 2.0, 0.0], 1.0), ([-1.0, 1.0, 0.0], 1 + math.sqrt(0.5)), ([-7.0, 0.0, 0.0], 2.0)):
+    for b, expected in (
+        ([0.0, 2.0, 0.0], 1.0),
+        ([-1.0, 1.0, 0.0], 1 + math.sqrt(0.5)),
+        ([-7.0, 0.0, 0.0], 2.0),
+    ):
         assert float(one_minus_cos(a, a - np.array(b))) == pytest.approx(expected, rel=1e-15)
     assert float(one_minus_cos(a, 0 * a)) == 0.0
 
@@ -94,7 +98,7 @@ def test_a_sine_of_one_or_more_says_nothing() -> None:
         assert float(numerics.one_minus_cos_of_sine(jnp.asarray(sine))) == 2.0
 
 
-# --- norms and error bounds ------------------------------------------------------------------------------------
+# --- norms and error bounds ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200, 1e306])
@@ -140,7 +144,7 @@ def test_gram_is_exactly_symmetric_and_keeps_small_entries() -> None:
             assert abs(k[i, j] - exact) <= 2e-15 * math.fsum(np.abs(x[i] * x[j]))
 
 
-# --- bases and projections -------------------------------------------------------------------------------------
+# --- bases and projections ----------------------------------------------------------------------------------
 
 DEPENDENT = {
     "independent": lambda rng: rng.standard_normal((5, 7)),
@@ -189,7 +193,7 @@ def test_projection_inside_on_and_outside_the_span() -> None:
     np.testing.assert_allclose(numerics.project(weights - once, basis), 0.0, atol=1e-15)
 
 
-# --- eigenvalues and sweeps ------------------------------------------------------------------------------------
+# --- eigenvalues and sweeps ---------------------------------------------------------------------------------
 
 
 def psd(seed: int, m: int, rank: int, decay: float = 1.0) -> np.ndarray:
@@ -274,7 +278,7 @@ def test_sweep_solves_badly_scaled_systems() -> None:
     np.testing.assert_allclose(out, np.linalg.inv(psd(11, 4, 6)), rtol=1e-11)
 
 
-# --- precision of the whole path ---------------------------------------------------------------------------------
+# --- precision of the whole path ----------------------------------------------------------------------------
 
 
 def products(jaxpr: Any) -> list[object]:

@@ -117,15 +117,16 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """Shares of retained pairs whose sign survives the step, provably and in fact, and what becomes of kinks, against d
     (the first forget size)."""
     block = blocks[0]
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, 2)
     titles = (r"pairs with a sign: provably kept where $|z_{ji}| > |u_j|\varphi\sum_r\lambda_r s_{jr}$", "kinks")
     for ax, series, title in zip(axes, (_SIGNS, _KINKS), titles, strict=True):
         for name, theta, label, style in series:
             values = np.asarray(block.results["activations"][name])[:, THETAS.index(theta), 0]
             band(ax, np.asarray(grid.dims), per_dim(grid, block, values), label, style)
-        ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="dimension $d$")
+        ax.set(xscale="log", xlabel="dimension $d$")
         ax.set_title(title, fontsize=9)
         ax.legend(fontsize=8)
+    axes[1].set_ylim(-0.03, 1.03)
     axes[0].set_ylabel(r"share of pairs $(j, i)$ with $i \in T$")
     figure.suptitle(f"relu, m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}", fontsize=10)
 

@@ -237,10 +237,10 @@ def _mixture(d: float, values: dict[str, np.ndarray]) -> dict[str, Check]:
         far = interval(np.sum(np.abs(here["inner"]) >= room), here["inner"].size)[0]
         reason = int(Reason.APPLIES if stated < 0 else Reason.EMPTY)
         checks.append(
-            _agree("mixture point/sampled/frequency", np.abs(here["deviation"]) > PSI, chance)
-            | _agree("mixture point/law/tail", beyond, TAIL)
-            | _agree("mixture pair/law/tail", np.abs(here["score"]) > special.ndtri(1 - TAIL / 2), TAIL)
-            | {"mixture pair/sampled/concentration": check(far, np.atleast_1d(math.exp(stated)), reason=reason)}
+            _agree("mixture_point/sampled/frequency", np.abs(here["deviation"]) > PSI, chance)
+            | _agree("mixture_point/law/tail", beyond, TAIL)
+            | _agree("mixture_pair/law/tail", np.abs(here["score"]) > special.ndtri(1 - TAIL / 2), TAIL)
+            | {"mixture_pair/sampled/concentration": check(far, np.atleast_1d(math.exp(stated)), reason=reason)}
         )
     return jax.tree.map(lambda *leaves: np.concatenate([np.broadcast_to(v, 1) for v in leaves]), *checks)
 

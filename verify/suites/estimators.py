@@ -60,6 +60,14 @@ def formula(e: Evaluation, parts: Split, estimate: Array, selection: Array) -> A
     return numerics.norm(parts.inside + parts.outside + beyond, p.orthogonal_norm)
 
 
+def effect(e: Evaluation, parts: Split) -> Array:
+    """sqrt(b_r) ||(I - P) x_r|| of each forgotten point [m]: what an error of one in lambda_r can add to epsilon."""
+    points, s = e.record.data.points, e.point.selection
+    beyond = points - numerics.project(points, parts.basis)
+    used = numerics.matmul(e.net.output_weights**2, s)
+    return jnp.where(e.forget, jnp.sqrt(used * jnp.sum(beyond**2, axis=1)), 0.0)
+
+
 def evaluate(e: Evaluation) -> Results:
     net, data, point, forget = e.net, e.record.data, e.point, e.forget
     lam, exact, parts = point.multipliers, e.certificates["projection"], split(e)
@@ -74,9 +82,7 @@ def evaluate(e: Evaluation) -> Results:
     spread = numerics.matmul(jnp.abs(net.output_weights), jnp.abs(point.preactivations))
     slip = (net.num_neurons + e.m + 8) * numerics.EPS * (lam + spread / jnp.where(weight > 0, weight, 1.0))
 
-    beyond = data.points - numerics.project(data.points, parts.basis)
-    used = numerics.matmul(net.output_weights**2, point.selection)
-    lever = jnp.where(forget, jnp.sqrt(used * jnp.sum(beyond**2, axis=1)), 0.0)
+    lever = effect(e, parts)
     got = with_multipliers(e, estimate)
     error = 2 * (got.error + point.error)
     least = epsilon + parts.rho + error

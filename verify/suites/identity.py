@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +11,49 @@ from jaxtyping import Array
 
 from gaunlearn_jax import bounds, numerics
 from gaunlearn_jax._types import Reason, Status
-from gaunlearn_jax.certificates import Certificate
 from verify.check import check
-from verify.plots import STYLES, band, per_dim
+from verify.plots import band, per_dim
 from verify.suite import Evaluation, Results, Suite, unless
+from verify.suites.retrain import first_solve
 
-#: certificates whose theta' is a KKT point of the retained problem with a small epsilon
-WITNESSES = ("retrain", "projection", "span")
+#: KKT points of the retained problem: the exact one that the pattern loop reaches, the first solve where it is one,
+#: and two that the step's theorems promise
+WITNESSES = ("retrain", "first", "projection", "span")
 
 
-def distance_to(e: Evaluation, certificate: Certificate) -> tuple[Array, Array]:
+class Witness(NamedTuple):
+    """theta' with its epsilon' and 1 - cos to theta_hat; `reason` is APPLIES where it is a KKT point for T."""
+
+    params: Array
+    outside: Array
+    epsilon: Array
+    error: Array
+    norm: Array
+    tau: Array
+    solved: Array
+    reason: Array
+
+
+def witness(e: Evaluation, name: str) -> Witness:
+    if name != "first":
+        c = e.certificates[name]
+        solved = c.status == int(Status.OK)
+        return Witness(c.params, c.orthogonal_norm, c.epsilon, c.error, c.norm, c.tau, solved, jnp.asarray(0))
+    f = first_solve(e)
+    size, solved = numerics.norm(f.params), f.status == int(Status.OK)
+    reason = unless(f.is_kkt, Reason.NOT_KKT)
+    return Witness(f.params, jnp.zeros(()), f.epsilon, f.error, size, f.tau, solved, reason)
+
+
+def distance_to(e: Evaluation, theta: Witness) -> tuple[Array, Array]:
     """1 - cos of the angle between theta and theta', and the rounding error of that angle.
 
     The weights outside the span of the points belong to theta; theta' either shares or drops them.
     """
-    whole = jnp.append(certificate.params.ravel(), certificate.orthogonal_norm)
+    whole = jnp.append(theta.params.ravel(), theta.outside)
     untouched = jnp.append(e.point.params.ravel(), e.point.orthogonal_norm)
-    slip = numerics.rounding(e.m, whole, untouched) + certificate.error
-    return numerics.one_minus_cos(whole, whole - untouched), slip / certificate.norm
+    slip = numerics.rounding(e.m, whole, untouched) + theta.error
+    return numerics.one_minus_cos(whole, whole - untouched), slip / theta.norm
 
 
 def separation(e: Evaluation, epsilon: Array) -> Array:
@@ -40,12 +64,11 @@ def separation(e: Evaluation, epsilon: Array) -> Array:
 
 def evaluate(e: Evaluation) -> Results:
     # one batch of the witnesses, and one call for all bounds, so that they compile once
-    batch = [dataclasses.replace(e.certificates[name], kind="") for name in WITNESSES]
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
-    gap, slip = jax.vmap(lambda c: distance_to(e, c))(stack)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(witness(e, name) for name in WITNESSES))
+    gap, slip = jax.vmap(lambda w: distance_to(e, w))(stack)
     # the claim is monotone in epsilon', which may be raised by the rounding of both sides
     outward = stack.epsilon + 8 * slip * stack.norm
-    floor = separation(e, jnp.append(outward, 0.0))
+    floor = jax.vmap(lambda epsilon: separation(e, epsilon))(jnp.append(outward, 0.0))
     error = 2 * slip * jnp.sqrt(2 * gap) + slip**2
     out: Results = {}
     for i, name in enumerate(WITNESSES):
@@ -53,21 +76,24 @@ def evaluate(e: Evaluation) -> Results:
             floor[i],
             gap[i],
             error[i],
-            reason=unless(floor[i] > 0, Reason.EMPTY),
-            converged=stack.status[i] == int(Status.OK),
+            reason=jnp.where((stack.reason[i] == 0) & (floor[i] <= 0), int(Reason.EMPTY), stack.reason[i]),
+            converged=stack.solved[i],
             discriminating=jnp.asarray(floor[i] > stack.tau[i], jnp.float64),
         )
     retrained = e.certificates["retrain"]
-    solved = retrained.status == int(Status.OK)
     room = 4 * retrained.error
-    out["retrain/instance/norm"] = check(e.norm_floor, retrained.norm + room, retrained.error, converged=solved)
-    at = WITNESSES.index("retrain")
+    out["retrain/instance/norm"] = check(
+        e.norm_floor, retrained.norm + room, retrained.error, converged=retrained.status == int(Status.OK)
+    )
+    first, loop = WITNESSES.index("first"), WITNESSES.index("retrain")
     return out | {
         "identity_bound": floor[-1],
-        "identity_gap": gap[at],
-        "ascent_gap": retrained.tau,
-        "ratio": gap[at] / retrained.tau,
-        "solved": solved,
+        "identity_gap": gap[first],
+        "identity_gap_loop": gap[loop],
+        "ascent_gap": stack.tau[first],
+        "ascent_gap_loop": stack.tau[loop],
+        "ratio": gap[first] / stack.tau[first],
+        "solved": jnp.all(stack.solved),
     }
 
 
@@ -75,28 +101,33 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """1 - cos to the exact retrained point against d: untouched model, its lower bound, the ascent step."""
     axes = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
     dims = np.asarray(grid.dims)
+    curves = (
+        ("identity_gap", r"untouched $\theta$: $1-\cos\angle(\theta,\theta^*)$", 0),
+        ("identity_bound", r"bound, any KKT point for $T$: $1-\cos\alpha$", 1),
+        ("ascent_gap", r"the step: $1-\cos\angle(\hat\theta,\theta^*)$", 2),
+    )
     for ax, block in zip(axes, blocks, strict=True):
         results, shape = block.results["identity"], block.shape
-        for style, (name, label) in enumerate(
-            (
-                ("identity_gap", r"untouched $\theta$: $1-\cos\angle(\theta,\theta^*)$"),
-                ("identity_bound", r"its lower bound: $1-\cos\alpha$"),
-                ("ascent_gap", r"after the step: $\tau=1-\cos\angle(\hat\theta,\theta^*)$"),
+        solved = np.asarray(results["solved"]).astype(bool)[:, 1, 0]
+
+        def of_limit(name: str, results: Any = results, solved: np.ndarray = solved) -> np.ndarray:
+            return np.where(solved, np.asarray(results[name])[:, 1, 0], np.nan)
+
+        for name, label, style in curves:
+            band(ax, dims, np.maximum(per_dim(grid, block, of_limit(name)), 1e-33), label, style)
+        if shape.model != "linear":
+            label = r"the step, $\theta^*$ after the pattern loop"
+            ax.scatter(
+                block.d, of_limit("ascent_gap_loop"), s=12, color="black", marker="x", linewidth=0.6, label=label
             )
-        ):
-            values = per_dim(grid, block, np.asarray(results[name])[:, 1, 0])
-            band(ax, dims, np.maximum(values, 1e-33), label, style)
-        ratio = np.median(per_dim(grid, block, np.asarray(results["ratio"])[:, 1, 0]), axis=0)
-        ax.annotate(
-            f"ratio {ratio[-1]:.0e}",
-            (dims[-1], np.sqrt(ratio[-1]) * np.median(np.asarray(results["ascent_gap"])[block.d == dims[-1], 1, 0])),
-            ha="right", fontsize=9, color=STYLES[2]["color"],
-        )  # fmt: skip
+        ratio = np.nanmedian(per_dim(grid, block, of_limit("ratio")), axis=0)
+        title = f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}\nuntouched / step: "
+        title += f"{ratio[0]:.0e} at d = {dims[0]:.0e}, {ratio[-1]:.0e} at {dims[-1]:.0e}"
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
-        ax.set_title(f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}", fontsize=10)
+        ax.set_title(title, fontsize=10)
         ax.grid(alpha=0.25)
-    axes[0].set_ylabel("cosine gap to the retrained point")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
+    axes[0].set_ylabel(r"cosine gap to the retrained point $\theta^*$")
 
 
 SUITE = Suite(

@@ -21,10 +21,11 @@ FRESH = 128
 
 
 class FirstSolve(NamedTuple):
-    """theta* of the first solve of Q_T as a candidate KKT point of the retained problem, and whether it is one."""
+    """theta* of the first solve of Q_T as a candidate KKT point of the retained problem, and whether it is one;
+    tau = 1 - cos of the angle to theta_hat."""
 
     params: Array
-    preactivations: Array
+    tau: Array
     epsilon: Array
     delta: Array
     error: Array
@@ -35,6 +36,13 @@ class FirstSolve(NamedTuple):
 
 
 def first_solve(e: Evaluation) -> FirstSolve:
+    """The first solve of one evaluation, made once and shared by all claims (kept with it, like its certificates)."""
+    if "first_solve" not in e.__dict__:
+        e.__dict__["first_solve"] = solve_once(e)
+    return e.__dict__["first_solve"]
+
+
+def solve_once(e: Evaluation) -> FirstSolve:
     """Solve Q_T once, with the selection of theta on same-sign pairs, before any change of pattern.
 
     For linear models it is the hard-margin problem, which the retrain certificate has solved. distance_error bounds
@@ -56,8 +64,11 @@ def first_solve(e: Evaluation) -> FirstSolve:
     concave = jnp.sum(jnp.where(same, weights * s * z, weights * jnp.maximum(z, 0.0)), axis=0)
     misfit = jnp.max(jnp.where(p.multipliers > 0, jnp.abs(concave - 1), 0.0))
     gain = jnp.sqrt(float(net.num_neurons))
+    h, _ = unlearn.ascent_direction(net, data, e.point, e.forget)
+    whole = jnp.append(p.params.ravel(), 0.0)
+    hat = jnp.append((e.point.params - h).ravel(), e.point.orthogonal_norm)
     return FirstSolve(
-        p.params, z, p.epsilon, p.delta, p.error, p.delta_error,
+        p.params, numerics.one_minus_cos(whole, whole - hat), p.epsilon, p.delta, p.error, p.delta_error,
         distance_error=gain * (residual + jnp.sqrt(float(e.m)) * misfit) + p.error,
         status=p.status,
         is_kkt=jnp.all(in_clarke | ~(same & retained)) | (net.kind == "linear"),
@@ -125,8 +136,6 @@ def evaluate(e: Evaluation) -> Results:
     sines = rho / near.norm, most / near.norm
     angle = jnp.arcsin(jnp.minimum(sines[0], 1.0)) + jnp.arcsin(jnp.minimum(sines[1], 1.0))
     tau_bound = 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2
-    whole = jnp.append(first.params.ravel(), 0.0)
-    tau = numerics.one_minus_cos(whole, whole - jnp.append(hat.ravel(), point.orthogonal_norm))
     slip = (near.error + first.distance_error) / near.norm
     # theta* lies in the span of the retained points, so the untouched theta is at least this far from it
     untouched = bounds.identity_gap(e.net, e.record.data, point, e.forget, 0.0, e.norm_floor)
@@ -140,13 +149,13 @@ def evaluate(e: Evaluation) -> Results:
             discriminating=jnp.asarray(off > most, jnp.float64),
         ),
         "retrain/instance/tau": check(
-            tau, tau_bound, 2 * jnp.sqrt(2 * tau) * slip + slip**2,
+            first.tau, tau_bound, 2 * jnp.sqrt(2 * first.tau) * slip + slip**2,
             reason=unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY), converged=converged,
             discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
         ),
         "retrain/exact/epsilon": check(first.epsilon, tolerance + 4 * first.error, **exact),
         "retrain/exact/delta": check(first.delta, tolerance + 4 * first.delta_error, **exact),
-        "distance": distance, "distance_bound": most, "rho": rho, "tau": tau, "tau_bound": tau_bound,
+        "distance": distance, "distance_bound": most, "rho": rho, "tau": first.tau, "tau_bound": tau_bound,
         "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e, hat),
     }  # fmt: skip
 
@@ -158,19 +167,19 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     solved = np.asarray(results["solved"]).astype(bool)
     left, right = figure.subplots(1, 2)
 
-    def line(ax: Any, name: str, label: str, style: int, *at: int) -> None:
-        theta, k, *rest = at
-        values = np.asarray(results[name])[(slice(None), theta, k, *rest)]
-        values = np.where(solved[:, theta, k], values, np.nan)
+    def line(ax: Any, name: str, label: str, style: int, theta: int, entry: int | None = None) -> None:
+        values = np.asarray(results[name])[:, theta, 0]
+        values = values if entry is None else values[:, entry]
+        values = np.where(solved[:, theta, 0], values, np.nan)
         band(ax, dims, np.maximum(per_dim(grid, block, values), 1e-33), label, style)
 
-    line(left, "distance_bound", r"bound $\frac{1}{2}(\tilde\varepsilon+\sqrt{\tilde\varepsilon^2+4\Sigma})$", 1, 1, 0)
-    line(left, "distance", r"$D=\Vert\tilde\theta-\theta^*\Vert$", 0, 1, 0)
-    line(right, "to_trained_parameters", r"$\theta$ (no step) to the retrained network", 3, 0, 0, 1)
-    line(right, "to_trained_parameters", r"$\hat\theta$ to it, in parameters", 2, 0, 0, 0)
-    line(right, "to_trained_values", r"$\hat\theta$ to it, in values on fresh points", 4, 0, 0, 0)
-    line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$", 1, 1, 0)
-    line(right, "tau", r"$\hat\theta$ to $\theta^*$", 0, 1, 0)
+    line(left, "distance_bound", r"bound $\frac{1}{2}(\tilde\varepsilon+\sqrt{\tilde\varepsilon^2+4\Sigma})$", 1, 1)
+    line(left, "distance", r"$D=\Vert\tilde\theta-\theta^*\Vert$", 0, 1)
+    line(right, "to_trained_parameters", r"$\theta$ (no step) to the retrained network", 3, 0, 1)
+    line(right, "to_trained_parameters", r"$\hat\theta$ to it, in parameters", 2, 0, 0)
+    line(right, "to_trained_values", r"$\hat\theta$ to it, in values on fresh points", 4, 0, 0)
+    line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$", 1, 1)
+    line(right, "tau", r"$\hat\theta$ to $\theta^*$", 0, 1)
     share = np.mean(np.asarray(results["first_is_kkt"])[:, 1, 0][solved[:, 1, 0]])
     figure.suptitle(
         f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}; to $\\theta^*$: exact KKT points "
@@ -182,7 +191,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.grid(alpha=0.25)
-        ax.legend(fontsize=8, framealpha=0.9)
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
 
 
 SUITE = Suite(

@@ -18,7 +18,9 @@ from verify.plots import STYLES, band
 from verify.suite import Evaluation, Results, Suite, unless
 
 #: fractions of the theorem's step: 0 to 3, and 1 -+ 10^-1, 10^-2, 10^-3
-FRACTIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0, 1.001, 1.01, 1.1, 1.25, 1.5, 2.0, 3.0)
+FRACTIONS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0, 1.001, 1.01, 1.1, 1.25, 1.5, 2.0, 3.0)
+#: those at which the step's own epsilon is measured, a dual programme each
+OWN = (0.0, 0.05, 0.5, 1.0, 1.5, 2.0, 3.0)
 #: steps at least this far from the theorem's are asked to do provably worse
 FAR = 0.25
 
@@ -56,6 +58,12 @@ def epsilon_floor(floor: Array, alpha: Array, angle: Any) -> Array:
     return floor * jnp.sin(jnp.maximum(0.0, alpha - angle))
 
 
+def best_fraction(rest: Array, outside: Array) -> Array:
+    """1 + <e, (I - P) h> / ||(I - P) h||^2. Source: docs/theory, Step size (a)."""
+    square = jnp.sum(outside**2)
+    return 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
+
+
 def along(e: Evaluation, fractions: Array) -> tuple[Point, Array, Array]:
     """(each fraction and, last, the best one; the best fraction; rho) of one evaluation."""
     args = (e.net, e.record.data, e.point, e.forget)
@@ -63,8 +71,8 @@ def along(e: Evaluation, fractions: Array) -> tuple[Point, Array, Array]:
     h, _ = unlearn.ascent_direction(*args)
     inside = numerics.project(h, basis)
     outside, rest, orthogonal = h - inside, residual(e), e.point.orthogonal_norm
-    rho, square = numerics.norm(inside), jnp.sum(outside**2)
-    best = 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
+    rho, rho_perp = numerics.norm(inside), numerics.norm(outside)
+    best = best_fraction(rest, outside)
 
     def at(c: Array) -> Point:
         got = certificates.projection(*args, c)
@@ -79,7 +87,7 @@ def along(e: Evaluation, fractions: Array) -> tuple[Point, Array, Array]:
             epsilon=got.epsilon,
             error=2 * (got.error + e.point.error),
             formula=epsilon_formula(inside, outside, rest, orthogonal, c),
-            upper=first + rho + jnp.abs(1 - c) * jnp.sqrt(square),
+            upper=first + rho + jnp.abs(1 - c) * rho_perp,
             tau=got.tau,
             tau_bound=numerics.one_minus_cos_of_sine((c * rho + 4 * got.error) / got.norm),
             tau_error=got.tau_error,
@@ -114,12 +122,13 @@ def evaluate(e: Evaluation) -> Results:
     p, best, rho = along(e, fractions)
     least, p = jax.tree.map(lambda v: v[-1], p), jax.tree.map(lambda v: v[:-1], p)
     # one fraction after another: a chunk of lanes then needs one dual programme's memory at a time
-    own, own_error, solved = lax.map(functools.partial(own_epsilon, e), fractions)
+    own, own_error, solved = lax.map(functools.partial(own_epsilon, e), jnp.asarray(OWN))
+    there = jnp.asarray([FRACTIONS.index(c) for c in OWN])
     common = {"converged": bounds.converged(e.point.status)}
     everywhere = jnp.ones_like(fractions, bool)
     # being an approximate KKT point is monotone in epsilon, which may be raised by the rounding of both sides
-    error, own_error = p.error + p.lower_error, own_error + p.lower_error
-    below = (p.lower > 0, (p.lower_exact > 0) & solved)
+    error, own_error = p.error + p.lower_error, own_error + p.lower_error[there]
+    lower, below = p.lower_exact[there], (p.lower > 0, (p.lower_exact[there] > 0) & solved)
     at_one = p.epsilon[FRACTIONS.index(1.0)]
     provably = jnp.all((p.lower > at_one) | (jnp.abs(fractions - 1) < FAR))
     difference = jnp.abs(p.epsilon - p.formula)
@@ -137,7 +146,7 @@ def evaluate(e: Evaluation) -> Results:
             **common,
         ),
         "scaling/lower/epsilon": check(
-            *relative(p.lower_exact, own + 2 * own_error, own_error, below[1]),
+            *relative(lower, own + 2 * own_error, own_error, below[1]),
             reason=unless(jnp.any(below[1]), Reason.EMPTY),
             **common,
         ),
@@ -152,7 +161,6 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     results, shape = block.results["step_size"], block.shape
     d = grid.dims[len(grid.dims) // 2]
     here = (block.d == d) & np.asarray(results["solved"]).astype(bool)[:, 1, 0]
-    c = np.asarray(FRACTIONS)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     curves = (
         ("own_epsilon", r"$\hat\theta_c$ itself ($\tau=0$), best multipliers", 3),
@@ -160,13 +168,14 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ("epsilon", r"projection certificate $\varepsilon(c)$", 0),
         ("lower", r"lower bound, any certificate with this $\tau$", 2),
     )
-    short = c < 1
     for name, label, style in curves:
         values = np.asarray(results[name])[here, 1, 0]
         values = np.where(values > 0, values, np.nan)
-        with_tip = ~np.all(np.isnan(values), axis=0)
-        band(left, c[with_tip], values[:, with_tip], label, style)
-        band(right, 1 - c[with_tip & short], values[:, with_tip & short], label, style)
+        seen = ~np.all(np.isnan(values), axis=0)
+        at, values = np.asarray(OWN if name == "own_epsilon" else FRACTIONS)[seen], values[:, seen]
+        band(left, at, values, label, style)
+        if name != "own_epsilon":
+            band(right, 1 - at[at < 1], values[:, at < 1], label, style)
     for ax in (left, right):
         ax.axhline(
             np.median(np.asarray(results["rho"])[here, 1, 0]), color="black", linewidth=0.9, linestyle=(0, (1, 2))
@@ -178,13 +187,13 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     right.set(xscale="log", xlabel="$1-c$ (steps that are too short)")
     if shape.model == "relu":
         left.annotate(
-            "kinks move off zero\nat any $c\\neq0$: $\\hat\\theta_c$ itself\nis no KKT point nearby",
-            (0.97, 0.06), xycoords="axes fraction", ha="right", fontsize=8, color=STYLES[3]["color"],
+            "at any $c\\neq0$ kinks move\noff zero: $\\varepsilon$ of $\\hat\\theta_c$\nitself jumps and stays",
+            (0.98, 0.3), xycoords="axes fraction", ha="right", fontsize=8, color=STYLES[3]["color"],
         )  # fmt: skip
     figure.suptitle(
         f"{shape.model}, exact KKT points, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}, d = {d:.0e}", fontsize=10
     )
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    left.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
 
 
 SUITE = Suite(
