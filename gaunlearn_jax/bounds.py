@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gaunlearn_jax import models, numerics, unlearn
+from gaunlearn_jax import checks, models, numerics, unlearn
 from gaunlearn_jax._types import Mask, Numbers, Reason, Scalar, Status, Verdict, Whole
 from gaunlearn_jax.certificates import Certificate
 from gaunlearn_jax.data import Dataset
@@ -264,7 +264,7 @@ def is_standard(net: models.Network) -> bool | Array:
     u = net.output_weights
     return (
         bool(np.allclose(np.abs(np.asarray(u)), u.shape[0] ** -0.5, rtol=1e-12, atol=0))
-        if not numerics.is_traced(u)
+        if not checks.is_traced(u)
         else jnp.all(jnp.abs(jnp.abs(u) * u.shape[0] ** 0.5 - 1) < 1e-12)
     )
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaunlearn_jax import models, numerics
-from gaunlearn_jax._types import Code, Labels, Mask, Params, Points, Scalar, Status
+from gaunlearn_jax import checks, models, numerics
+from gaunlearn_jax._types import Code, Labels, Mask, Numbers, Params, Points, Scalar, Status, Whole
 
 MAX_DIM = 1e15
 
@@ -49,7 +49,7 @@ class Dataset:
         """
         basis = self._require_basis("reduce")
         numerics.require_x64()
-        w = _real_array("weights", weights, 2) if not numerics.is_traced(weights) else weights
+        w = checks.real_array("weights", weights, 2) if not checks.is_traced(weights) else weights
         if w.shape[1] != basis.shape[1]:
             raise ValueError(f"weights has shape {tuple(w.shape)}, expected [n, {basis.shape[1]}] to match the points")
         w = jnp.asarray(w, jnp.float64)
@@ -58,7 +58,11 @@ class Dataset:
 
     def lift(self, params: Params) -> Float[Array, "n d"]:
         """Params [n, p] back to R^d (the in-span part of the weights). ValueError for drawn data."""
-        return numerics.matmul(jnp.asarray(params), self._require_basis("lift"))
+        numerics.require_x64()
+        basis = self._require_basis("lift")
+        if params.shape[-1] != basis.shape[0]:
+            raise ValueError(f"params has shape {tuple(params.shape)}, expected [n, {basis.shape[0]}]")
+        return numerics.matmul(params, basis)
 
     def _require_basis(self, verb: str) -> Array:
         if self.basis is None:
@@ -68,7 +72,7 @@ class Dataset:
         return self.basis
 
 
-def gaussian(key: Array, num_points: int, dim: Scalar, labels: Any = None) -> Dataset:
+def gaussian(key: Array, num_points: int, dim: Numbers | Whole, labels: Any = None) -> Dataset:
     """x_i ~ N(0, I_d / d), i < m, exactly in distribution for any real d with m <= d <= 1e15.
 
     Bartlett: X = L / sqrt(d), L lower triangular, N(0, 1) below and sqrt(chi^2_{d-i}) on the diagonal. `dim` may
@@ -78,25 +82,24 @@ def gaussian(key: Array, num_points: int, dim: Scalar, labels: Any = None) -> Da
     m, y = _check_draw(num_points, dim, labels, extra=0)
     d = jnp.asarray(dim, jnp.float64)
     points = _bartlett(key, m, d) / jnp.sqrt(d)
-    return Dataset(points, y, d, jnp.zeros(()), _draw_status(points, d, m))
+    return Dataset(points, y, d, jnp.zeros(()), _draw_status(points, y, d, m))
 
 
-def mixture(key: Array, num_points: int, dim: Scalar, signal: Scalar, labels: Any = None) -> Dataset:
+def mixture(key: Array, num_points: int, dim: Numbers | Whole, signal: Scalar, labels: Any = None) -> Dataset:
     """x_i = y_i mu + xi_i with xi_i ~ N(0, I_d / d) and ||mu|| = d^(-1/4 + signal), exactly in distribution.
 
     p = m + 1 coordinates, the first along mu. `dim` (m + 1 <= d <= 1e15) and `signal` may be traced.
     Source: docs/theory, Exact isometric reduction.
     """
     m, y = _check_draw(num_points, dim, labels, extra=1)
-    if not numerics.is_traced(signal) and not np.all(np.isfinite(np.asarray(signal, float))):
-        raise ValueError(f"signal is {signal}, expected a finite number (0 < signal < 1/4 in the theory)")
+    checks.number("signal", signal, "a finite number (0 < signal < 1/4 in the theory)")
     d = jnp.asarray(dim, jnp.float64)
     mean_norm = d ** (-0.25 + jnp.asarray(signal, jnp.float64))
     key_along, key_rest = jax.random.split(key)
     along = y * mean_norm + jax.random.normal(key_along, (m,), jnp.float64) / jnp.sqrt(d)
     rest = _bartlett(key_rest, m, d - 1) / jnp.sqrt(d)
     points = jnp.concatenate([along[:, None], rest], axis=1)
-    return Dataset(points, y, d, mean_norm, _draw_status(points, d, m + 1))
+    return Dataset(points, y, d, mean_norm, _draw_status(points, y, d, m + 1))
 
 
 def from_points(points: Any, labels: Any) -> Dataset:
@@ -105,8 +108,8 @@ def from_points(points: Any, labels: Any) -> Dataset:
     Any rank is accepted, and dependent or duplicate points. ValueError names the first offending entry.
     """
     numerics.require_x64()
-    if not numerics.is_traced(points, labels):
-        points = _real_array("points", points, 2)
+    if not checks.is_traced(points, labels):
+        points = checks.real_array("points", points, 2)
         if points.shape[0] < 2 or points.shape[1] < 1:
             raise ValueError(f"points has shape {points.shape}, expected at least 2 points with at least 1 coordinate")
         zero = np.flatnonzero(~np.any(points != 0, axis=1))
@@ -116,19 +119,26 @@ def from_points(points: Any, labels: Any) -> Dataset:
     x = jnp.asarray(points, jnp.float64)
     # a power of two, so that nothing overflows in the factorisation and nothing is rounded
     top = jnp.max(jnp.abs(x))
-    unit = jnp.exp2(jnp.floor(jnp.log2(jnp.where(top > 0, top, 1.0))))
-    q, r = jnp.linalg.qr((x / unit).T)
-    lower = r.T * unit
-    status = jnp.where(jnp.all(jnp.isfinite(lower)), Status.OK, Status.BAD_INPUT)
+    power = jnp.frexp(jnp.where(jnp.isfinite(top) & (top > 0), top, 1.0))[1]
+    q, r = jnp.linalg.qr(jnp.ldexp(x, -power).T)
+    lower = jnp.ldexp(r.T, power)
+    y = jnp.asarray(labels, jnp.float64)
+    good = jnp.all(jnp.isfinite(lower)) & jnp.all(jnp.any(lower != 0, axis=1)) & _good_labels(y)
+    status = jnp.where(good, Status.OK, Status.BAD_INPUT)
     d = jnp.asarray(float(x.shape[1]))
-    return Dataset(lower, jnp.asarray(labels, jnp.float64), d, jnp.zeros(()), status, basis=q.T)
+    return Dataset(lower, y, d, jnp.zeros(()), status, basis=q.T)
 
 
 def forget_mask(data: Dataset, indices: Any) -> Mask:
     """Bool mask [m] of the forget set. ValueError if an index is out of range, repeated or not an integer,
     or if nothing would be retained. An empty set is allowed: the ascent step is then the identity."""
     m = data.num_points
-    given = np.asarray(indices)
+    if isinstance(indices, np.ma.MaskedArray):
+        raise ValueError("forget indices are masked, expected a flat list of integers; drop the masked entries")
+    try:
+        given = np.asarray(indices)
+    except ValueError:
+        given = np.empty((1, 1), object)
     if given.size and (given.dtype.kind not in "iu" or given.ndim != 1):
         raise ValueError(
             f"forget indices have dtype {given.dtype} and shape {given.shape}, expected a flat list of integers"
@@ -151,6 +161,7 @@ def assumptions(data: Dataset, net: models.Network) -> tuple[Array, Array, Array
     psi = max_i | ||x_i||^2 - 1 |, phi = max_{i != j} |<x_i, x_j>|, and the least eps_d with phi <= eps_d / (4 m n)
     (linear: n = 1). Source: docs/theory, Setting.
     """
+    numerics.require_x64()
     k = numerics.gram(data.points)
     m = data.num_points
     psi = jnp.max(jnp.abs(jnp.diagonal(k) - 1.0))
@@ -160,7 +171,7 @@ def assumptions(data: Dataset, net: models.Network) -> tuple[Array, Array, Array
 
 def check_labels(labels: Any, m: int) -> np.ndarray:
     """Labels as float64 [m]; ValueError unless every one is +1 or -1 and both classes occur."""
-    y = _real_array("labels", labels, 1)
+    y = checks.real_array("labels", labels, 1)
     if y.shape != (m,):
         raise ValueError(f"labels has shape {y.shape}, expected ({m},): one label per point")
     bad = np.flatnonzero(np.abs(y) != 1)
@@ -171,18 +182,14 @@ def check_labels(labels: Any, m: int) -> np.ndarray:
     return y
 
 
-def _check_draw(num_points: int, dim: Scalar, labels: Any, extra: int) -> tuple[int, Array]:
+def _check_draw(num_points: int, dim: Numbers | Whole, labels: Any, extra: int) -> tuple[int, Array]:
     numerics.require_x64()
-    if isinstance(num_points, bool) or int(num_points) != num_points or num_points < 2:
-        raise ValueError(f"num_points is {num_points}, expected an integer of at least 2")
-    m = int(num_points)
-    if not numerics.is_traced(dim):
-        d = np.asarray(dim, float)
-        if d.ndim or not np.isfinite(d) or not m + extra <= d <= MAX_DIM:
-            raise ValueError(f"dim is {dim}, expected one number with {m + extra} <= dim <= {MAX_DIM:g}")
+    m = checks.whole("num_points", num_points, 2, "an integer of at least 2")
+    least = m + extra
+    checks.number("dim", dim, f"one number with {least} <= dim <= {MAX_DIM:g}", least, MAX_DIM)
     if labels is None:
         return m, jnp.where(jnp.arange(m) % 2 == 0, 1.0, -1.0)
-    if numerics.is_traced(labels):
+    if checks.is_traced(labels):
         return m, jnp.asarray(labels, jnp.float64)
     return m, jnp.asarray(check_labels(labels, m))
 
@@ -195,25 +202,10 @@ def _bartlett(key: Array, m: int, dim: Array) -> Float[Array, "m m"]:
     return below + jnp.diag(diagonal)
 
 
-def _draw_status(points: Points, dim: Array, least: int) -> Code:
-    good = (dim >= least) & (dim <= MAX_DIM) & jnp.all(jnp.isfinite(points))
+def _draw_status(points: Points, labels: Labels, dim: Array, least: int) -> Code:
+    good = (dim >= least) & (dim <= MAX_DIM) & jnp.all(jnp.isfinite(points)) & _good_labels(labels)
     return jnp.where(good, Status.OK, Status.BAD_INPUT)
 
 
-def _real_array(name: str, value: Any, ndim: int) -> np.ndarray:
-    """A finite float64 array of the given rank, or a ValueError that says what was given."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(f"{name} is a masked array, expected plain numbers; fill or drop the masked entries")
-    try:
-        raw = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is ragged, expected a rectangular array of numbers ({error})") from None
-    if raw.dtype.kind not in "fiu" or raw.dtype.itemsize > 8:
-        raise ValueError(f"{name} has dtype {raw.dtype}, expected real numbers of at most 64 bits (float64)")
-    if raw.ndim != ndim:
-        raise ValueError(f"{name} has shape {raw.shape}, expected {ndim} dimension{'s' * (ndim > 1)}")
-    out = raw.astype(np.float64)
-    if not np.all(np.isfinite(out)):
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
-        raise ValueError(f"{name}{list(where)} is {out[where]}, expected finite numbers; clean the data first")
-    return out
+def _good_labels(labels: Labels) -> Array:
+    return jnp.all(jnp.abs(labels) == 1) & jnp.any(labels == 1) & jnp.any(labels == -1)

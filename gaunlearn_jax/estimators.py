@@ -23,10 +23,11 @@ def estimate_multipliers(
 ) -> Float[Array, "m"]:
     """lambda_hat_r = q_r / (||x_r||^2 a_r) for every forgotten r, 0 elsewhere; a_r = sum_j u_j^2 [z_jr > 0].
 
-    `point` is a KKT point, or params [n, p] of a network with smallest margin 1. Of r only the network's
-    pre-activations and the norm of x_r enter, nothing of any other point. Strictly active neurons only, so no kink
-    fraction is needed (linear: all are active; leaky ReLU: q_r counts the active neurons). 0 where no neuron is
-    active. ValueError for arrays of the wrong shape. Source: docs/theory, Multiplier estimator.
+    `point` is a KKT point, or params [n, p] of a network with smallest margin 1 (there, pre-activations at rounding level
+    count as kinks). Of r only the network's pre-activations and the norm of x_r enter, nothing of any other point.
+    Strictly active neurons only, so no kink fraction is needed (linear: all are active; leaky ReLU: q_r counts the active
+    neurons). 0 where no neuron is active. ValueError for arrays of the wrong shape.
+    Source: docs/theory, Multiplier estimator.
     """
     models.check_shapes(net, data.points, forget=forget)
     z = _preactivations(net, data, point)
@@ -82,7 +83,10 @@ def _preactivations(net: models.Network, data: Dataset, point: KKTPoint | Params
     if isinstance(point, KKTPoint):
         return point.preactivations
     models.check_shapes(net, data.points, params=point)
-    return models.preactivations(data.points, jnp.asarray(point, jnp.float64))
+    params = jnp.asarray(point, jnp.float64)
+    z = models.preactivations(data.points, params)
+    noise = 4 * (params.shape[1] + 8) * numerics.EPS * models.preactivations(jnp.abs(data.points), jnp.abs(params))
+    return jnp.where(jnp.abs(z) > noise, z, 0.0)
 
 
 def _active(net: models.Network, z: PerPair) -> PerPair:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from gaunlearn_jax import dual, models, numerics
+from gaunlearn_jax import checks, dual, models, numerics
 from gaunlearn_jax._types import Code, Mask, PairMask, Params, PerPair, PerPoint, Points, Scalar, Status
 from gaunlearn_jax.data import Dataset
 
@@ -126,7 +126,13 @@ def fit_multipliers(
     """
     numerics.require_x64()
     models.check_shapes(net, data.points, params=params, preactivations=preactivations, retained=retained)
-    _check_values(params=params, kink_tol=kink_tol, orthogonal_norm=orthogonal_norm, slackness_cap=slackness_cap)
+    _check_values(
+        params=params,
+        preactivations=preactivations,
+        kink_tol=kink_tol,
+        orthogonal_norm=orthogonal_norm,
+        slackness_cap=slackness_cap,
+    )
     params = jnp.asarray(params, jnp.float64)
     z = models.preactivations(data.points, params) if preactivations is None else jnp.asarray(preactivations)
     mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
@@ -181,6 +187,7 @@ def limit_point(net: models.Network, data: Dataset, run: Any, *, retained: Mask 
     *a* KKT point near the trained direction, not provably the limit of gradient flow. epsilon, delta at rounding level.
     Source: docs/theory, Exact KKT points.
     """
+    numerics.require_x64()
     models.check_shapes(net, data.points, preactivations=run.preactivations, retained=retained)
     slopes = models.activation_slopes(net, jnp.asarray(run.preactivations))
     mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
@@ -310,10 +317,10 @@ def _point(
 def _check_values(**values: Any) -> None:
     """ValueError for NaN or infinite params, and for options that are negative or NaN; concrete values only."""
     for name, value in values.items():
-        if value is None or numerics.is_traced(value):
+        if value is None or checks.is_traced(value):
             continue
         v = np.asarray(value)
         if v.dtype.kind not in "fiu" or not np.all(np.isfinite(v)):
             raise ValueError(f"{name} has dtype {v.dtype} or NaN or infinite entries, expected finite real numbers")
-        if name != "params" and np.any(v < 0):
+        if name not in ("params", "preactivations") and np.any(v < 0):
             raise ValueError(f"{name} is {value}, expected a number >= 0")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaunlearn_jax import numerics
+from gaunlearn_jax import checks, numerics
 from gaunlearn_jax._types import Labels, Params, PerPair, PerPoint, Points
 
 
@@ -47,7 +47,7 @@ def Linear() -> Network:
     return Network(jnp.ones(1), 1.0)
 
 
-def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network:
+def TwoLayerReLU(num_neurons: int | None = None, output_weights: Any = None) -> Network:
     """Two-layer ReLU network; u_j = +-1/sqrt(n) with alternating signs unless output_weights [n] is given.
 
     Raises ValueError if n < 2, if some u_j is zero or not finite, if sum u_j^2 > 1, or if all u_j have one
@@ -56,25 +56,33 @@ def TwoLayerReLU(num_neurons: int = 40, output_weights: Any = None) -> Network:
     return TwoLayerLeakyReLU(num_neurons, output_weights, negative_slope=0.0)
 
 
-def TwoLayerLeakyReLU(num_neurons: int = 40, output_weights: Any = None, negative_slope: float = 0.1) -> Network:
+def TwoLayerLeakyReLU(
+    num_neurons: int | None = None, output_weights: Any = None, negative_slope: float = 0.1
+) -> Network:
     """Two-layer network with sigma(z) = max(z, slope z), 0 <= slope < 1; checks as for `TwoLayerReLU`."""
     numerics.require_x64()
-    if not 0.0 <= negative_slope < 1.0:
-        raise ValueError(f"negative_slope is {negative_slope}, expected 0 <= slope < 1; use Linear() for slope 1")
+    below_one = float(np.nextafter(1.0, 0.0))
+    checks.number("negative_slope", negative_slope, "0 <= slope < 1; use Linear() for slope 1", 0.0, below_one)
     if output_weights is None:
-        if isinstance(num_neurons, bool) or int(num_neurons) != num_neurons or num_neurons < 2:
-            raise ValueError(
-                f"num_neurons is {num_neurons}, expected an integer of at least 2 (one neuron of each sign)"
-            )
-        n = int(num_neurons)
+        given = 40 if num_neurons is None else num_neurons
+        n = checks.whole("num_neurons", given, 2, "an integer of at least 2 (one neuron of each sign)")
         u = jnp.where(jnp.arange(n) % 2 == 0, 1.0, -1.0) / jnp.sqrt(float(n))
         return Network(u, float(negative_slope))
-    if not numerics.is_traced(output_weights):
-        _check_output_weights(np.asarray(output_weights), negative_slope)
+    if not checks.is_traced(output_weights):
+        _check_output_weights(output_weights, negative_slope)
+    if num_neurons is not None and num_neurons != len(output_weights):
+        raise ValueError(f"num_neurons is {num_neurons} but output_weights has {len(output_weights)}; give one of them")
     return Network(jnp.asarray(output_weights, jnp.float64), float(negative_slope))
 
 
-def _check_output_weights(u: np.ndarray, slope: float) -> None:
+def _check_output_weights(given: Any, slope: float) -> None:
+    try:
+        u = np.asarray(given)
+    except ValueError:
+        u = np.empty(0, object)
+        checks.real_array("output_weights", given, 1)
+    if isinstance(given, np.ma.MaskedArray):
+        checks.real_array("output_weights", given, 1)
     if u.ndim != 1 or u.size < 1 or u.dtype.kind not in "fiu":
         raise ValueError(
             f"output_weights has shape {u.shape} and dtype {u.dtype}, expected real numbers of shape [n], n >= 1"

@@ -146,8 +146,3 @@ def sweep(matrix: Float[Array, "m m"], pivots: Bool[Array, "m"], rank_tol: float
         return jnp.where(pivots[k], swept, a)
 
     return lax.fori_loop(0, matrix.shape[-1], pivot, matrix)
-
-
-def is_traced(*arrays: object) -> bool:
-    """Whether any argument is a tracer: values are checked only where they are concrete."""
-    return any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arrays))

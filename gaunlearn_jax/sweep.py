@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gaunlearn_jax import numerics
+
 DEFAULT_CHUNK = 256
 
 
@@ -64,6 +66,7 @@ def batched(
     on. Draws made inside fn depend on its arguments alone, never on the chunk. ValueError for an empty sweep or unequal
     lane axes.
     """
+    numerics.require_x64()
     lanes = lane_count(args)
     if lanes == 0:
         raise ValueError("the sweep has no lanes: give at least one seed, dimension and forget set")

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from gaunlearn_jax import models, numerics
+from gaunlearn_jax import checks, models, numerics
 from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
 
@@ -94,7 +94,12 @@ def train(
     """
     numerics.require_x64()
     _check_options(loss, init_scale, num_steps, step_size, checkpoints)
-    models.check_shapes(net, data.points, retained=retained)
+    if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(f"optimizer is {optimizer!r}, expected an optax GradientTransformation such as optax.sgd(0.1)")
+    if retained is not None:
+        checks.bool_mask("retained", retained, data.num_points, "True for the points to train on")
+        if not checks.is_traced(retained) and not np.any(np.asarray(retained)):
+            raise ValueError("retained marks no point: nothing is left to train on")
     mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
     return _train(key, net, data, mask, loss, init_scale, num_steps, step_size, optimizer, checkpoints)
 
@@ -166,7 +171,7 @@ def _train(
 def _check_options(loss: str, init_scale: Scalar, num_steps: int, step_size: float, checkpoints: int) -> None:
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
-    options = {"init_scale": init_scale, "num_steps": num_steps, "step_size": step_size, "checkpoints": checkpoints}
-    for name, value in options.items():
-        if not numerics.is_traced(value) and not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}, expected a positive number")
+    checks.number("init_scale", init_scale, "a positive number", 0.0, open_low=True)
+    checks.number("step_size", step_size, "a positive number", 0.0, open_low=True)
+    checks.whole("num_steps", num_steps, 1, "a positive whole number")
+    checks.whole("checkpoints", checkpoints, 1, "a positive whole number")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gaunlearn_jax import models, numerics
+from gaunlearn_jax import checks, models, numerics
 from gaunlearn_jax import train as training
 from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
@@ -99,10 +99,9 @@ def check_forget(data: Dataset, forget: Any, scale: Scalar = 1.0) -> Mask:
             f"forget has shape {mask.shape} and dtype {mask.dtype}, expected a bool mask of shape "
             f"({data.num_points},); make one with data.forget_mask(data, indices)"
         )
-    if not numerics.is_traced(mask) and np.all(np.asarray(mask)):
+    if not checks.is_traced(mask) and np.all(np.asarray(mask)):
         raise ValueError(f"forget marks all {data.num_points} points; retain at least one")
-    if not numerics.is_traced(scale) and not (np.ndim(scale) == 0 and np.isfinite(scale) and np.asarray(scale) >= 0):
-        raise ValueError(f"scale is {scale}, expected one finite number >= 0 (1 is the theorem's step)")
+    checks.number("scale", scale, "one finite number >= 0 (1 is the theorem's step)", 0.0)
     return mask
 
 

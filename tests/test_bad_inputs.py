@@ -292,7 +292,8 @@ def test_loss_of_a_step(loss: Any, solved: tuple[Any, Any, Any]) -> None:
 
 def test_a_bad_traced_scale_or_mask_is_a_status(solved: tuple[Any, Any, Any]) -> None:
     one = jnp.arange(3) == 1
-    for name, step in STEPS.items():
+    for name in ("ascent", "projection", "span"):
+        step = STEPS[name]
         statuses = jax.vmap(lambda c, mask, step=step: step(*solved, mask, c).status)(
             jnp.array([1.0, -1.0, NAN, INF, 1.0]), jnp.stack([one, one, one, one, jnp.ones(3, bool)])
         )

@@ -14,7 +14,7 @@ LIBRARY = sorted((ROOT / "gaunlearn_jax").rglob("*.py"))
 
 #: A module may import those before it, never one after it. A new module gets its place here.
 ORDER = (
-    "_types", "numerics", "models", "data", "train", "dual", "kkt", "unlearn", "estimators", "certificates",
+    "_types", "checks", "numerics", "models", "data", "train", "dual", "kkt", "unlearn", "estimators", "certificates",
     "bounds", "generalization", "convergence", "sweep", "store", "audit", "__init__",
 )  # fmt: skip
 

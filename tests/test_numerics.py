@@ -14,7 +14,7 @@ import pytest
 import reference as ref
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import numerics
+from gaunlearn_jax import checks, numerics
 
 norm = jax.jit(numerics.norm)
 one_minus_cos = jax.jit(numerics.one_minus_cos)
@@ -314,6 +314,6 @@ def test_every_product_of_the_main_path_states_the_highest_precision(relu: ga.mo
 
 def test_is_traced() -> None:
     seen = []
-    jax.jit(lambda x: seen.append(numerics.is_traced(1.0, {"a": x})) or x)(1.0)
+    jax.jit(lambda x: seen.append(checks.is_traced(1.0, {"a": x})) or x)(1.0)
     assert seen == [True]
-    assert not numerics.is_traced(1.0, np.ones(2), jnp.ones(2), None)
+    assert not checks.is_traced(1.0, np.ones(2), jnp.ones(2), None)

@@ -99,8 +99,8 @@ def evaluate(e: Evaluation) -> Results:
     solved = bounds.converged(point.status)
     common = {"reason": unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED), "converged": solved}
     return {
-        "estimate/instance/multiplier": check(*worst(off, near, slip, forget), **common),
-        "estimate/coarse/multiplier": check(*worst(off, far, slip, forget), **common),
+        "estimate/instance/multiplier": check(*worst(off, near + 2 * slip, slip, forget), **common),
+        "estimate/coarse/multiplier": check(*worst(off, far + 2 * slip, slip, forget), **common),
         "projection/exact/epsilon": check(jnp.abs(got.epsilon - epsilons[0]), error, converged=solved),
         "projection/instance/epsilon": check(got.epsilon, most, error, converged=solved),
         "projection/estimated/epsilon": check(

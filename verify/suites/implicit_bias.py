@@ -44,6 +44,18 @@ def never_falls(path: convergence.Flow, converged: Array) -> Check:
     return check(fall[at], path.allowance[at], error, reason=reason, converged=converged)
 
 
+def gradient_certificate(
+    net: Network, data: Dataset, runs: Trained, points: KKTPoint, loss: str
+) -> tuple[Check, Array]:
+    """epsilon_1 of the best multipliers is at most what multipliers in proportion to -l'(q_i) attain: ||theta|| sin of
+    the angle between theta and minus the loss gradient, over the smallest margin (worst training time)."""
+    promised = jax.vmap(lambda run: convergence.gradient_epsilon(net, data, run, loss=loss))(runs)
+    promised = promised * numerics.OUTWARD + 4 * points.error
+    at = jnp.argmax(points.epsilon / promised)
+    solved = (runs.status[0] == int(Status.OK)) & jnp.all(points.status == int(Status.OK))
+    return check(points.epsilon[at], promised[at], points.error[at], converged=solved), promised
+
+
 def per_instance(net: Network, record: Record, shape: Shape) -> Results:
     """The run's own loss against its limit point; the other loss without one (its smoothed margin, epsilon, delta)."""
     data, limit = record.data, record.limit
@@ -73,11 +85,7 @@ def per_instance(net: Network, record: Record, shape: Shape) -> Results:
             net, data, jax.tree.map(lambda v: v[0], group), loss=loss, num_steps=FLOW_STEPS, step_size=FLOW_SIZE
         )
         separated = group.status[0] == int(Status.OK)
-        promised = jax.vmap(lambda run, loss=loss: convergence.gradient_epsilon(net, data, run, loss=loss))(group)
-        promised = promised * numerics.OUTWARD + 4 * points.error
-        at = jnp.argmax(points.epsilon / promised)
-        solved = separated & jnp.all(points.status == int(Status.OK))
-        out[f"{loss}/gradient/epsilon"] = check(points.epsilon[at], promised[at], points.error[at], converged=solved)
+        out[f"{loss}/gradient/epsilon"], promised = gradient_certificate(net, data, group, points, loss)
         if loss == "exponential":
             out[f"{loss}/flow/smoothed_margin"] = never_falls(path, separated)
         every = FLOW_STEPS // FLOW_POINTS

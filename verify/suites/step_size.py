@@ -134,7 +134,7 @@ def evaluate(e: Evaluation) -> Results:
     difference = jnp.abs(p.epsilon - p.formula)
     return {
         "projection/exact/epsilon": check(*relative(difference, p.error, 0 * p.error, everywhere), **common),
-        "projection/instance/epsilon": check(*relative(p.epsilon, p.upper, p.error, everywhere), **common),
+        "projection/instance/epsilon": check(*relative(p.epsilon, p.upper, p.error / 2, everywhere), **common),
         "projection/instance/tau": check(*relative(p.tau, p.tau_bound, p.tau_error, p.tau_bound < 2), **common),
         "projection/optimum/epsilon": check(
             least.epsilon, jnp.min(p.epsilon) + 2 * least.error, least.error, **common
