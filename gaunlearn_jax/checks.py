@@ -65,5 +65,5 @@ def bool_mask(name: str, value: Any, m: int, remedy: str) -> None:
     shape, dtype = np.shape(value), getattr(value, "dtype", type(value).__name__)
     if shape != (m,):
         raise ValueError(f"{name} has shape {shape}, expected ({m},); {remedy}")
-    if dtype != bool:
+    if dtype not in (bool, "bool"):
         raise ValueError(f"{name} has shape {shape} and dtype {dtype}, expected a bool mask; {remedy}")

@@ -23,10 +23,10 @@ def estimate_multipliers(
 ) -> Float[Array, "m"]:
     """lambda_hat_r = q_r / (||x_r||^2 a_r) for every forgotten r, 0 elsewhere; a_r = sum_j u_j^2 [z_jr > 0].
 
-    `point` is a KKT point, or params [n, p] of a network with smallest margin 1 (there, pre-activations at rounding level
-    count as kinks). Of r only the network's pre-activations and the norm of x_r enter, nothing of any other point.
-    Strictly active neurons only, so no kink fraction is needed (linear: all are active; leaky ReLU: q_r counts the active
-    neurons). 0 where no neuron is active. ValueError for arrays of the wrong shape.
+    `point` is a KKT point, or params [n, p] of a network with smallest margin 1 (there, pre-activations at rounding
+    level count as kinks). Of r only the network's pre-activations and the norm of x_r enter, nothing of any other
+    point. Strictly active neurons only, so no kink fraction is needed (linear: all are active; leaky ReLU: q_r counts
+    the active neurons). 0 where no neuron is active. ValueError for arrays of the wrong shape.
     Source: docs/theory, Multiplier estimator.
     """
     models.check_shapes(net, data.points, forget=forget)

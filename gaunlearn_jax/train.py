@@ -126,7 +126,8 @@ def _train(
     orthogonal = jnp.where(outside > 0, orthogonal, 0.0)
 
     k = numerics.gram(data.points)
-    scale = jnp.mean(jnp.diagonal(k))  # margins per unit of coefficient, so that step_size is free of units
+    # margins per unit of coefficient over the points trained on, so that step_size is free of units and of the others
+    scale = jnp.sum(jnp.where(mask, jnp.diagonal(k), 0.0)) * m / jnp.sum(mask) ** 2
     if optimizer is None:
         peak = step_size * m
         optimizer = optax.sgd(default_schedule(num_steps, peak, peak * 1e-3))
