@@ -121,12 +121,12 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
                 block.d, of_limit("ascent_gap_loop"), s=12, color="black", marker="x", linewidth=0.6, label=label
             )
         ratio = np.nanmedian(per_dim(grid, block, of_limit("ratio")), axis=0)
-        title = f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}\nuntouched / step: "
-        title += f"{ratio[0]:.0e} at d = {dims[0]:.0e}, {ratio[-1]:.0e} at {dims[-1]:.0e}"
+        title = f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}\n"
+        title += f"untouched / step: {ratio[0]:.0e} to {ratio[-1]:.0e}"
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.set_title(title, fontsize=10)
         ax.grid(alpha=0.25)
-        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
     axes[0].set_ylabel(r"cosine gap to the retrained point $\theta^*$")
 
 
