@@ -50,9 +50,7 @@ def main() -> None:
         def lane(key, dim, steps=steps, init=init, optimizer=optimizer):  # type: ignore[no-untyped-def]
             data = ga.data.gaussian(key, M, dim)
             run = ga.train.train(key, net, data, num_steps=steps, init_scale=init, optimizer=optimizer)
-            fit = ga.kkt.fit_multipliers(
-                net, data, run.params, run.preactivations, orthogonal_norm=run.orthogonal_norm
-            )
+            fit = ga.kkt.fit_multipliers(net, data, run.params, run.preactivations, orthogonal_norm=run.orthogonal_norm)
             best = ga.kkt.limit_point(net, data, run)
             size = jnp.sqrt(jnp.sum(fit.params**2) + fit.orthogonal_norm**2)
             return fit.epsilon, fit.delta, jnp.sum(fit.params * best.params) / size / jnp.linalg.norm(best.params)

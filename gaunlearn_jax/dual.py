@@ -347,7 +347,8 @@ def _interior_step(p: Programme, exists: _Room, i: _Interior) -> _Interior:
         right = -off_lam + pull.lam - pull.cap + jnp.sum(below * pull.low + above * pull.up, axis=0)
         right = right - jnp.einsum("jai,ja->i", solved, right_e, precision=hp)
         d_lam = jnp.where(p.valid, -numerics.matmul(schur_inverse, jnp.where(p.valid, right, 0.0)), 0.0)
-        d_e = jnp.einsum("jab,jb->ja", inverse, right_e - jnp.einsum("jai,i->ja", couple, d_lam, precision=hp))
+        rest = right_e - jnp.einsum("jai,i->ja", couple, d_lam, precision=hp)
+        d_e = jnp.einsum("jab,jb->ja", inverse, rest, precision=hp)
         d_slack = _where(exists, _Room(d_e + below * d_lam, above * d_lam - d_e, d_lam, -d_lam), 0.0)
         d_price = _where(exists, jax.tree.map(lambda q, r, d: q - r * d, pull, rate, d_slack), 0.0)
         return d_slack, d_price

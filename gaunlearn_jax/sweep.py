@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gaunlearn_jax import numerics
+from gaunlearn_jax import checks, numerics
 
 DEFAULT_CHUNK = 256
 
@@ -45,10 +45,9 @@ def lane_sharding() -> NamedSharding | None:
 
 def chunk_size(lanes: int, chunk: int | None) -> int:
     """The padded chunk: at most `chunk`, a multiple of the device count, at least two lanes per device."""
-    if chunk is not None and (isinstance(chunk, bool) or int(chunk) != chunk or chunk < 1):
-        raise ValueError(f"chunk is {chunk}, expected a positive whole number of lanes")
+    size = DEFAULT_CHUNK if chunk is None else checks.whole("chunk", chunk, 1, "a positive whole number of lanes")
     devices = len(jax.local_devices())
-    wanted = min(lanes, DEFAULT_CHUNK if chunk is None else int(chunk))
+    wanted = min(lanes, size)
     return max(2, -(-wanted // devices)) * devices
 
 
@@ -85,7 +84,7 @@ def batched(
         start += size
         if progress is not None:
             progress(min(start, lanes), lanes)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+    return jax.tree.map(_join, *pieces)
 
 
 def _one_chunk(fn: Callable[..., Any], args: Any, start: int, size: int, lanes: int) -> Any:
@@ -99,5 +98,13 @@ def _one_chunk(fn: Callable[..., Any], args: Any, start: int, size: int, lanes: 
     return jax.tree.map(lambda leaf: _host(leaf)[:keep], compiled(fn)(*part))
 
 
+def _is_key(leaf: Any) -> bool:
+    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
 def _host(leaf: jax.Array) -> Any:
-    return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
+    return leaf if _is_key(leaf) else np.asarray(leaf)
+
+
+def _join(*leaves: Any) -> Any:
+    return jnp.concatenate(leaves) if _is_key(leaves[0]) else np.concatenate(leaves)

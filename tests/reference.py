@@ -197,14 +197,10 @@ def _column(i: int, kinks: frozenset[int], Z: Array, X: Array, y: Array, u: Arra
 
 def _best_kinks(i: int, Z: Array, X: Array, y: Array, u: Array, residual: Array) -> frozenset[int]:
     """The kinks of point i at which selection 1 has a positive inner product with the residual."""
-    return frozenset(
-        j for j in range(Z.shape[0]) if Z[j, i] == 0 and y[i] * u[j] * float(residual[j] @ X[i]) > 0
-    )
+    return frozenset(j for j in range(Z.shape[0]) if Z[j, i] == 0 and y[i] * u[j] * float(residual[j] @ X[i]) > 0)
 
 
-def _best_column_value(
-    i: int, Z: Array, X: Array, y: Array, u: Array, residual: Array, slope: float
-) -> float:
+def _best_column_value(i: int, Z: Array, X: Array, y: Array, u: Array, residual: Array, slope: float) -> float:
     kinks = _best_kinks(i, Z, X, y, u, residual)
     return float(np.sum(residual * _column(i, kinks, Z, X, y, u, slope)))
 
@@ -438,11 +434,7 @@ def solve_pattern(
         theta, weights = _least_distance(np.stack(rows))
         W, added = theta.reshape(n, p), False
         for i in index:
-            J = (
-                frozenset()
-                if linear
-                else frozenset(j for j in range(n) if u[j] * y[i] < 0 and float(W[j] @ X[i]) > 0)
-            )
+            J = frozenset() if linear else frozenset(j for j in range(n) if u[j] * y[i] < 0 and float(W[j] @ X[i]) > 0)
             row = cut(i, J)
             if (i, J) not in keys and float(row @ theta) < 1 - tol:
                 keys.append((i, J))
@@ -770,9 +762,7 @@ def _angle_bound(sine: float) -> float:
     return sine**2 / (1 + math.sqrt(1 - sine**2)) if sine < 1 else 2.0
 
 
-def _sharp(
-    psi: float, phi: float, epsilon: float, delta: float, m: int, k: int, u_min_sq: float
-) -> BoundValue:
+def _sharp(psi: float, phi: float, epsilon: float, delta: float, m: int, k: int, u_min_sq: float) -> BoundValue:
     M = m - k
     if 1 - psi - (m - 1) * phi <= 0:
         return BoundValue(math.inf, math.inf, math.inf, False, "the points are too correlated")
@@ -806,21 +796,15 @@ def sharp_linear_projection(
     return _sharp(psi, phi, epsilon, delta, m, k, 1.0)
 
 
-def rounded_relu(
-    psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int, k: int
-) -> BoundValue:
+def rounded_relu(psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int, k: int) -> BoundValue:
     """Theorem R with its constants 0.82 and 0.91; eps_d = 4 m n phi."""
     eps_d, M = 4 * m * n * phi, m - k
     reason = _hypotheses(psi, eps_d, epsilon, delta)
     tau = 0.91 * k**2 * eps_d**2 / (n * m * M)
-    return BoundValue(
-        epsilon + 0.82 * k * eps_d / math.sqrt(m * n), delta, tau if tau < 1 else 2.0, not reason, reason
-    )
+    return BoundValue(epsilon + 0.82 * k * eps_d / math.sqrt(m * n), delta, tau if tau < 1 else 2.0, not reason, reason)
 
 
-def coarse_relu(
-    psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int, k: int = 1
-) -> BoundValue:
+def coarse_relu(psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int, k: int = 1) -> BoundValue:
     """The coarse corollary of Theorem R."""
     eps_d = 4 * m * n * phi
     reason = _hypotheses(psi, eps_d, epsilon, delta) or ("k > 1" if k > 1 else "")
@@ -836,9 +820,7 @@ def coarse_relu(
     )
 
 
-def sharp_linear(
-    psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int = 1, k: int
-) -> BoundValue:
+def sharp_linear(psi: float, phi: float, epsilon: float, delta: float, *, m: int, n: int = 1, k: int) -> BoundValue:
     """Theorem L from its formulas, tau = 0."""
     top = beta_max(psi, phi, epsilon, delta, m)
     leak = k * top * phi
@@ -856,14 +838,10 @@ def coarse_linear(
     if m - eps_d <= 0:
         return BoundValue(math.inf, math.inf, math.inf, False, reason or "eps_d >= m")
     growth = eps_d / (m - eps_d)
-    return BoundValue(
-        epsilon + growth * epsilon, delta + growth * delta + 7.2 * eps_d / m, 0.0, not reason, reason
-    )
+    return BoundValue(epsilon + growth * epsilon, delta + growth * delta + 7.2 * eps_d / m, 0.0, not reason, reason)
 
 
-def instance_linear(
-    X: Array, y: Array, lam: Array, epsilon: float, delta: float, forget: Sequence[int]
-) -> BoundValue:
+def instance_linear(X: Array, y: Array, lam: Array, epsilon: float, delta: float, forget: Sequence[int]) -> BoundValue:
     """Theorem L with the instance's own leakage max_T |sum_r lam_r y_r K_ri|."""
     retained = [i for i in range(X.shape[0]) if i not in set(forget)]
     leak = max(abs(math.fsum(lam[r] * y[r] * math.fsum(X[r] * X[i]) for r in forget)) for i in retained)

@@ -143,9 +143,7 @@ def test_kkt_solvers_agree_with_the_reference(kind):
         expected = ref.limit_point(np.asarray(data.points), y, u, pattern).first
         np.testing.assert_allclose(first.params, expected, atol=1e-6 * np.linalg.norm(expected))
         size = np.linalg.norm(point.params)
-        got = ref.kkt_errors(
-            point.params, point.preactivations, data.points, y, u, point.multipliers, point.selection
-        )
+        got = ref.kkt_errors(point.params, point.preactivations, data.points, y, u, point.multipliers, point.selection)
         assert got.epsilon <= 1e-9 * size
         assert got.delta <= 1e-8 * float(jnp.max(point.multipliers))
         assert got.selection_error == 0
@@ -165,7 +163,7 @@ def test_kkt_solvers_agree_with_the_reference(kind):
 @pytest.mark.parametrize("kind", ["linear", "relu"])
 @pytest.mark.parametrize("dim", [500, 2000])
 def test_reduced_draws_have_the_law_of_materialised_ones(kind, dim):
-    """Final epsilon and tau of 200 reduced draws against 200 materialised ones; two-sample KS tests, level 1e-3 each."""
+    """Final epsilon and tau of 200 reduced draws against 200 materialised ones; KS tests, level 1e-3 each."""
     count = 200
     net, _ = solver(kind)
 

@@ -25,7 +25,8 @@ def test_the_notebook_session_of_the_readme_runs(capsys):
 
 
 def test_ci_runs_exactly_the_two_commands_of_the_readme():
-    commands = [block.strip() for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)]
+    readme = (ROOT / "README.md").read_text()
+    commands = [block.strip() for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL)]
     ci = (ROOT / ".ci" / "run").read_text()
     for command in commands[:2]:
         assert command in ci
@@ -38,14 +39,13 @@ def test_own_points_and_own_weights_in_full_dimension():
     data = ga.data.from_points(points, labels)
     weights = np.asarray(net.output_weights)[:, None] * (labels @ points) * 3 + 0.01 * rng.normal(size=(6, 300))
     params, rest = data.reduce(weights)
-    np.testing.assert_allclose(
-        np.sum(np.asarray(params) ** 2) + float(rest) ** 2, np.sum(weights**2), rtol=1e-12
-    )
+    np.testing.assert_allclose(np.sum(np.asarray(params) ** 2) + float(rest) ** 2, np.sum(weights**2), rtol=1e-12)
     point = ga.kkt.fit_multipliers(net, data, params, orthogonal_norm=rest)
     forget = ga.data.forget_mask(data, [3])
     certificate = ga.certificates.projection(net, data, point, forget)
     # the same in R^300: theta_tilde moves theta by (I - P) h alone
-    h = np.einsum("j,ji,i,id->jd", net.output_weights, point.selection, np.where(forget, point.multipliers, 0) * labels, points)
+    weights = np.where(forget, point.multipliers, 0) * labels
+    h = np.einsum("j,ji,i,id->jd", net.output_weights, point.selection, weights, points)
     basis = np.linalg.qr(points[~np.asarray(forget)].T)[0]
     inside = h @ basis @ basis.T
     lifted = np.asarray(data.lift(certificate.params))

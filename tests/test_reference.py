@@ -212,9 +212,7 @@ def test_cap_trades_delta_for_epsilon() -> None:
 
 def test_empty_input_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one point"):
-        ref.measure_multipliers(
-            np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0)
-        )
+        ref.measure_multipliers(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
 
 
 @pytest.mark.parametrize(("seed", "m", "n", "d"), [(0, 4, 6, 1e3), (1, 6, 8, 20.0), (2, 8, 10, 1e10)])
@@ -241,9 +239,7 @@ def test_limit_point_against_slsqp() -> None:
 
     def constraints(v: np.ndarray) -> np.ndarray:
         Z, t = v[: n * m].reshape(n, m) @ X.T, v[n * m :]
-        f = np.array(
-            [sum(abs(u[j]) * Z[j, i] for j in range(n) if u[j] * y[i] > 0 and active[j, i]) for i in range(m)]
-        )
+        f = np.array([sum(abs(u[j]) * Z[j, i] for j in range(n) if u[j] * y[i] > 0 and active[j, i]) for i in range(m)])
         for k, (j, i) in enumerate(pairs):
             f[i] -= abs(u[j]) * t[k]
         return np.concatenate([f - 1, t, [t[k] - Z[j, i] for k, (j, i) in enumerate(pairs)]])
@@ -334,12 +330,8 @@ def test_orthogonal_part_of_the_weights() -> None:
         assert short.epsilon == pytest.approx(long.epsilon, rel=1e-11)
         assert short.tau == pytest.approx(long.tau, rel=1e-8)
     short_fit = ref.measure_multipliers(Z, W, X, y, u, orthogonal=out)
-    assert short_fit.epsilon == pytest.approx(
-        ref.measure_multipliers(Z, W_wide, wide, y, u).epsilon, rel=1e-11
-    )
-    assert ref.angle_to_span(W, X, [0, 1], out) == pytest.approx(
-        ref.angle_to_span(W_wide, wide, [0, 1]), rel=1e-12
-    )
+    assert short_fit.epsilon == pytest.approx(ref.measure_multipliers(Z, W_wide, wide, y, u).epsilon, rel=1e-11)
+    assert ref.angle_to_span(W, X, [0, 1], out) == pytest.approx(ref.angle_to_span(W_wide, wide, [0, 1]), rel=1e-12)
 
 
 @pytest.mark.parametrize(("seed", "m", "n", "d", "size"), INSTANCES)
@@ -364,9 +356,7 @@ def test_identity_separation_and_retrained_distance(seed, m, n, d, size) -> None
     X, y, u, W, Z, fit = perturbed(seed, m, n, d, size)
     forget, rest = [0], list(range(1, m))
     cert = ref.projection_certificate(W, Z, X, y, u, fit.multipliers, fit.selection, forget)
-    kinks_same_sign = any(
-        Z[j, i] == 0 and fit.multipliers[i] > 0 for j in range(n) for i in rest if u[j] * y[i] > 0
-    )
+    kinks_same_sign = any(Z[j, i] == 0 and fit.multipliers[i] > 0 for j in range(n) for i in rest if u[j] * y[i] > 0)
     if not kinks_same_sign:  # Q_T as solve_pattern knows it
         first, _, _ = ref.solve_pattern(X, y, u, Z > 0, rest)
         q = ref.margins_of(Z, y, u)
@@ -419,9 +409,7 @@ def test_one_minus_cos_at_tiny_angles() -> None:
         exact = ref.one_minus_cos_of_difference(a, delta)
         b = 1 - 0.5 * size
         tangent = size * math.sqrt(3.0) / (b * math.sqrt(14.0))
-        assert exact == pytest.approx(
-            tangent**2 / (math.hypot(1, tangent) * (1 + math.hypot(1, tangent))), 1e-12
-        )
+        assert exact == pytest.approx(tangent**2 / (math.hypot(1, tangent) * (1 + math.hypot(1, tangent))), 1e-12)
     assert ref.one_minus_cos(a, a) == 0.0
     assert ref.one_minus_cos(a, -a) == pytest.approx(2.0)
     assert ref.one_minus_cos(a, across) == pytest.approx(1.0)

@@ -22,12 +22,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        known = [o for action in self._actions for o in action.option_strings]
+        known = _options(self)
         for word in message.split():
             near = difflib.get_close_matches(word.split("=")[0], known, n=1)
             if word.startswith("--") and near and near[0] != word:
                 message += f"; did you mean {near[0]}?"
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Every option of the parser and of its commands: argparse reports unknown ones from the top."""
+    commands = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [o for a in parser._actions for o in a.option_strings] + [
+        o for action in commands for command in action.choices.values() for o in _options(command)
+    ]
 
 
 def _list_of(kind: Callable[[str], Any], name: str) -> Callable[[str], tuple[Any, ...]]:
