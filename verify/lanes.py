@@ -57,7 +57,7 @@ def compute(
     shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder, progress: Progress | None
 ) -> Block:
     """Compute (or find on disk) the lanes of one shape. With several shards only what is on disk is returned."""
-    lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
+    lanes = records.lane_arguments(shape, grid.cells(shape.source), grid.seed_range())
     total = len(lanes["seed"])
     fn = lane(shape, suites, grid.forget, recorder(shape))
     size = sweep.chunk_size(total, place.chunk)
@@ -79,7 +79,8 @@ def compute(
         return Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results)
 
     names = list(flatten(jax.eval_shape(jax.vmap(fn), *(lanes[n][:2] for n in ("key", "d", "signal")))))
-    described = grid.as_json() | {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
+    told = {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
+    described = grid.of(shape.source).as_json() | told
     parts = [list(part) for part in store.split_lanes(total, size)]
     with store.create_or_resume(
         place.folder / slug(shape), described, names, parts, place.environment, size, shard=place.shard
@@ -144,7 +145,7 @@ def load_block(folder: Path) -> Block:
     stored = store.load(folder)
     given = stored.grid
     shape = Shape(**given["shape"])
-    signals = given["signals"] if shape.source == "mixture" else [0.0]
+    signals = given["signals"]
     seeds = range(given["seed_start"], given["seed_start"] + given["seeds"])
     d = np.repeat(given["dims"], len(signals) * len(seeds))
     signal = np.tile(np.repeat(signals, len(seeds)), len(given["dims"]))

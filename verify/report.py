@@ -224,13 +224,14 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     keys = [c for c in keys if any(row[c] for row in mine)]
     for column in keys:
         table.add_column(column, no_wrap=True)
-    for d in grid.dims:
+    dims = grid.of(suite.data_source).dims or ()
+    for d in dims:
         table.add_column(f"d = {short_number(d)}", justify="right", no_wrap=True)
     lines: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
     for row in mine:
         lines.setdefault(tuple(row[c] or "" for c in keys), {}).setdefault(row["grid"]["d"], []).append(row)
     for key in sorted(lines):
-        table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in grid.dims))
+        table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in dims))
     console.print(table)
 
 
