@@ -34,12 +34,19 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def set_up_jax() -> None:
-    """64-bit arrays, and compilations kept in the user's cache folder so that the second start is fast."""
+    """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start."""
     jax.config.update("jax_enable_x64", True)
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", cores())
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def process_share(distributed: bool) -> tuple[int, int]:
