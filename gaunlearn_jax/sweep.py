@@ -71,10 +71,10 @@ def batched(
 ) -> Any:
     """Call `fn` on every lane: args are pytrees with a leading lane axis, the result likewise (NumPy arrays).
 
-    `chunk` lanes run at once (default 64 per CPU device, 4096 per accelerator; padded to a multiple of the devices); progress(done, total) is called after
-    each chunk. When a device runs out of memory the chunk is halved, on_halved(new size) is called, and the work goes
-    on. Draws made inside fn depend on its arguments alone, never on the chunk. ValueError for an empty sweep or unequal
-    lane axes.
+    `chunk` lanes run at once (default 64 per CPU device, 4096 per accelerator; padded to a multiple of the devices);
+    progress(done, total) is called after each chunk. When a device runs out of memory the chunk is halved,
+    on_halved(new size) is called, and the work goes on. Draws made inside fn depend on its arguments alone, never on
+    the chunk. ValueError for an empty sweep or unequal lane axes.
     """
     numerics.require_x64()
     lanes = lane_count(args)
