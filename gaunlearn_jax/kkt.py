@@ -211,22 +211,20 @@ def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained:
     free = ~same & (net.negative_slope < 1)
     ones = jnp.ones(data.num_points)
 
-    def attempt(s: PerPair, repeats: Array) -> _Loop:
+    def unfinished(loop: _Loop) -> Array:
+        again = jnp.any(loop.mismatch) & (loop.repeats < max_repeats) & loop.solution.converged
+        return (loop.repeats < 0) | again
+
+    def attempt(loop: _Loop) -> _Loop:
+        s = jnp.where(loop.mismatch, models.activation_slopes(net, loop.z), loop.slopes)
         solution = dual.solve(_programme(net, data, s, free, ones, retained, ones * jnp.inf))
         z = _preactivations(net, data, solution, jnp.where(same, s, 0.0), same)
         wrong = same & retained & (((z > 0) & (s < 1)) | ((z < 0) & (s > net.negative_slope)))
-        return _Loop(s, solution, z, wrong, repeats)
+        return _Loop(s, solution, z, wrong, loop.repeats + 1)
 
-    def unfinished(loop: _Loop) -> Array:
-        return jnp.any(loop.mismatch) & (loop.repeats < max_repeats) & loop.solution.converged
-
-    def repeat(loop: _Loop) -> _Loop:
-        flipped = jnp.where(loop.mismatch, models.activation_slopes(net, loop.z), loop.slopes)
-        return attempt(flipped, loop.repeats + 1)
-
-    loop = attempt(slopes, jnp.asarray(0, jnp.int32))
-    if max_repeats > 0 and net.negative_slope < 1:
-        loop = lax.while_loop(unfinished, repeat, loop)
+    nothing = jnp.zeros_like(slopes)
+    first = _Loop(slopes, dual.unsolved(slopes), nothing, nothing > 0, jnp.asarray(-1, jnp.int32))
+    loop = lax.while_loop(unfinished, attempt, first)
     solution, z = loop.solution, loop.z
     lam, c = solution.multipliers * numerics.OUTWARD, solution.c * numerics.OUTWARD
     z = z * numerics.OUTWARD

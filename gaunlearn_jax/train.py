@@ -48,8 +48,11 @@ class Trained:
 
 
 class _Carry(NamedTuple):
-    coefficients: PerPair
-    preactivations: PerPair
+    """Coefficients and pre-activations are [m, n] here: the long axis of neurons is the inner one of the products."""
+
+    coefficients: Float[Array, "m n"]
+    preactivations: Float[Array, "m n"]
+    weights: PerPoint
     opt_state: Any
 
 
@@ -133,34 +136,38 @@ def _train(
         optimizer = optax.sgd(default_schedule(num_steps, peak, peak * 1e-3))
     z0 = models.preactivations(data.points, initial)
 
-    def step(_: Array, carry: _Carry) -> _Carry:
-        c, z, opt_state = carry
-        q = models.margins(net, data.labels, z)
+    def weighted(c: Array, z: Array, opt_state: Any) -> _Carry:
+        q = models.margins(net, data.labels, z.T)
         weights = jax.nn.softmax(jnp.where(mask, log_loss_slope(q, loss), -jnp.inf))
-        ascent = models.coefficients(net, data.labels, weights, models.activation_slopes(net, z)) / scale
+        # carried rather than made where they are used: the compiler would repeat the exponentials for every neuron
+        return _Carry(c, z, weights, opt_state)
+
+    def step(_: Array, carry: _Carry) -> _Carry:
+        c, z, weights, opt_state = carry
+        ascent = models.coefficients(net, data.labels, weights, models.activation_slopes(net, z.T)).T / scale
         updates, opt_state = optimizer.update(-ascent, opt_state)
         c = optax.apply_updates(c, updates)
-        return _Carry(c, z0 + numerics.matmul(c, k), opt_state)
+        return weighted(c, z0.T + numerics.matmul(k, c), opt_state)
 
     def checkpoint(carry: _Carry, bounds: tuple[Array, Array]) -> tuple[_Carry, tuple[Array, Array, Array]]:
         carry = lax.fori_loop(bounds[0], bounds[1], step, carry)
-        q = jnp.where(mask, models.margins(net, data.labels, carry.preactivations), jnp.inf)
-        params = initial + numerics.matmul(carry.coefficients, data.points)
+        q = jnp.where(mask, models.margins(net, data.labels, carry.preactivations.T), jnp.inf)
+        params = initial + numerics.matmul(carry.coefficients.T, data.points)
         log_mean = jax.nn.logsumexp(log_loss_value(q, loss)) - jnp.log(jnp.sum(mask))
         smoothed = -jax.nn.logsumexp(-q) / numerics.norm(params, orthogonal)
         return carry, (log_mean, jnp.min(q), smoothed)
 
     edges = np.unique(np.linspace(0, num_steps, checkpoints + 1).astype(int))
-    carry = _Carry(jnp.zeros((n, m)), z0, optimizer.init(jnp.zeros((n, m))))
+    carry = weighted(jnp.zeros((m, n)), z0.T, optimizer.init(jnp.zeros((m, n))))
     carry, (log_loss, margin, smoothed) = lax.scan(checkpoint, carry, (jnp.asarray(edges[:-1]), jnp.asarray(edges[1:])))
-    params = initial + numerics.matmul(carry.coefficients, data.points)
+    params = initial + numerics.matmul(carry.coefficients.T, data.points)
     status = jnp.where(margin[-1] > 0, Status.OK, Status.NOT_SEPARATED)
     status = jnp.where(jnp.isfinite(margin[-1]), status, Status.UNCONVERGED)
     return Trained(
         params=params,
-        preactivations=carry.preactivations,
+        preactivations=carry.preactivations.T,
         orthogonal_norm=orthogonal,
-        margins=models.margins(net, data.labels, carry.preactivations),
+        margins=models.margins(net, data.labels, carry.preactivations.T),
         steps=jnp.asarray(edges[1:], jnp.float64),
         log_loss=log_loss,
         margin=margin,

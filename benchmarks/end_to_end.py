@@ -1,0 +1,98 @@
+"""Whole instances: draw, train, limit point, ascent step, four certificates, all bounds, verdicts.
+
+One lane is one instance through its limit point with k = 1. The networks train for 100 steps, enough for a pattern.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gaunlearn_jax as ga
+from benchmarks.harness import Goal, Row, Side, at_least, measure
+from gaunlearn_jax import bounds, sweep
+from verify.check import Check
+from verify.records import Shape, instance_key
+from verify.suite import Evaluation, Results
+
+DIM = 1e12
+STEPS = 100
+
+
+class Lane:
+    """The work of one lane, (key, dim) -> verdict codes; what evaluations look at of a record."""
+
+    def __init__(self, model: str, m: int, n: int, steps: int) -> None:
+        self.shape, self.steps = Shape(model, m, n), steps
+
+    def __call__(self, key: Any, dim: Any) -> jax.Array:
+        net, m = self.shape.network(), self.shape.m
+        key_data, key_train, key_forget = jax.random.split(jax.random.wrap_key_data(key, impl="threefry2x32"), 3)
+        data = ga.data.gaussian(key_data, m, dim)
+        start: Any = Untrained(jnp.ones((net.num_neurons, m)))
+        if self.steps:
+            start = ga.train.train(key_train, net, data, num_steps=self.steps, checkpoints=1)
+        point = ga.kkt.limit_point(net, data, start)
+        forget = jnp.arange(m) == jax.random.randint(key_forget, (), 0, m)
+        e = Evaluation(self.shape, net, Measured(data), point, forget, jnp.asarray(1))  # type: ignore[arg-type]
+        checks = [c for c in verdicts(e).values() if isinstance(c, Check)]
+        return jnp.stack([c.verdict() for c in checks])
+
+
+class Untrained:
+    """All activations on: enough for a linear model, whose limit point does not depend on the way to it."""
+
+    def __init__(self, preactivations: jax.Array) -> None:
+        self.preactivations = preactivations
+
+
+class Measured:
+    def __init__(self, data: ga.data.Dataset) -> None:
+        self.data = data
+
+
+def verdicts(e: Evaluation) -> Results:
+    """Every certificate against its instance bound, and the worst-case bounds of the model."""
+    data, net, m = e.record.data, e.net, e.m
+    psi, phi, _ = ga.data.assumptions(data, net)
+    out: Results = {}
+    for certificate in e.certificates.values():
+        out |= e.success(certificate, e.instance_bound(certificate), "instance")
+    name = "scaling" if net.kind == "linear" else "projection"
+    measured = (psi, phi, *bounds.outward(e.point, e.certificates[name]))
+    for strength in ("sharp", "coarse"):
+        make = getattr(bounds, f"{strength}_{net.kind}")
+        sizes = {"m": m, "k": e.k} if net.kind == "linear" else {"m": m, "n": net.num_neurons, "k": e.k}
+        out |= e.success(e.certificates[name], make(*measured, **sizes), strength)
+    return out
+
+
+def lanes(shape: Shape, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and dims of `count` lanes."""
+    keys = jax.vmap(lambda seed: instance_key(seed, shape, DIM, 0.0))(jnp.arange(count))
+    return np.asarray(keys), np.full(count, DIM)
+
+
+def side(model: str, m: int, n: int, count: int, steps: int = STEPS, repeats: int = 5) -> Side:
+    """`count` lanes through `sweep.batched`, as the suites run them."""
+    lane = Lane(model, m, n, steps)
+    keys, dims = lanes(lane.shape, count)
+    return Side(
+        f"{model}, m = {m}, n = {n}, {steps} steps", lambda: sweep.batched(lane, keys, dims), count, violated, repeats
+    )
+
+
+def violated(codes: np.ndarray) -> float:
+    """The share of violated comparisons."""
+    return float(np.mean(codes == int(ga.Verdict.VIOLATED)))
+
+
+def run() -> tuple[list[Row], list[Goal]]:
+    small, large = side("relu", 10, 40, 4096), side("relu", 32, 128, 128, repeats=3)
+    linear, trained = side("linear", 16, 1, 32768, steps=0), side("linear", 16, 1, 8192)
+    rows = measure("end to end", [small, large, linear, trained])
+    goals = [at_least(rows, s.name, w) for s, w in ((small, 2000), (large, 60), (linear, 50_000))]
+    return rows, goals
