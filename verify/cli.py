@@ -89,6 +89,9 @@ def parser() -> Parser:
     check.add_argument("--json", action="store_true", help="print a JSON report")
     figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
     figures.add_argument("folder", type=Path, metavar="DIR")
+    page = commands.add_parser("report", help="one self-contained HTML page of a results folder")
+    page.add_argument("folder", type=Path, metavar="DIR")
+    page.add_argument("--out", type=Path, metavar="FILE", help="DIR/report.html by default")
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -104,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
             return _check(options.files, options.json)
         if options.command == "figures":
             return _figures(options.folder)
+        if options.command == "report":
+            return _html_report(options.folder, options.out)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)
@@ -144,6 +149,13 @@ def _figures(folder: Path) -> int:
 
     for path in plots.figures(folder, registry.SUITES):
         print(path)
+    return 0
+
+
+def _html_report(folder: Path, out: Path | None) -> int:
+    from verify import html_report, registry
+
+    print(html_report.write(folder, registry.SUITES, out))
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +39,10 @@ def per_dim(grid: Grid, block: Any, values: np.ndarray) -> np.ndarray:
 
 def figures(folder: Path, suites: tuple[Suite, ...]) -> list[Path]:
     """Write DIR/figures/<claim>.png and .svg for every claim of the run that has a picture; returns the paths."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("drawing needs matplotlib: pip install 'gaunlearn-jax[plots]'") from None
-    grid, blocks = load_run(folder)
-    out = folder / "figures"
-    out.mkdir(exist_ok=True)
     written = []
-    for suite in suites:
-        mine = [block for block in blocks if suite.name in block.results]
-        if suite.draw is None or not mine:
-            continue
-        figure = Figure(figsize=(8, 4.8), layout="constrained")
-        suite.draw(figure, mine, grid)
+    for suite, figure in drawn(folder, suites):
+        out = folder / "figures"
+        out.mkdir(exist_ok=True)
         for ending in ("png", "svg"):
             path = out / f"{suite.name}.{ending}"
             figure.savefig(path, dpi=150)
@@ -58,11 +50,62 @@ def figures(folder: Path, suites: tuple[Suite, ...]) -> list[Path]:
     return written
 
 
+def drawn(folder: Path, suites: tuple[Suite, ...]) -> Iterator[tuple[Suite, Any]]:
+    """(suite, its matplotlib figure) for every claim of the run that has a picture."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("drawing needs matplotlib: pip install 'gaunlearn-jax[plots]'") from None
+    grid, blocks = load_run(folder)
+    for suite in suites:
+        mine = [block for block in blocks if suite.name in block.results]
+        if suite.draw is not None and mine:
+            figure = Figure(figsize=(8, 4.8), layout="constrained")
+            suite.draw(figure, mine, grid)
+            yield suite, figure
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """summary.json of a results folder; ValueError if there is none or it is no summary of a run."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        if not isinstance(summary, dict) or not isinstance(summary.get("grid"), dict):
+            raise ValueError("summary.json is no summary of a run")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{folder} is no results folder ({error}); make one with `gaunlearn run --out DIR`") from None
+    return summary
+
+
 def load_run(folder: Path) -> tuple[Grid, list[Any]]:
     """The grid and blocks of a results folder; ValueError if it is not one."""
+    given: dict[str, Any] = read_summary(folder)["grid"]
     try:
-        summary = json.loads((folder / "summary.json").read_text())
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in summary["grid"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        grid = Grid(**fields)
+    except TypeError as error:
         raise ValueError(f"{folder} is no results folder ({error}); make one with `gaunlearn run --out DIR`") from None
-    return Grid(**fields), load_blocks(folder)
+    return grid, load_blocks(folder)
+
+
+def in_words(figure: Any) -> str:
+    """What the curves of a figure show, for those who cannot see it: each one's value at its two ends."""
+    return " ".join(text for ax in figure.axes if (text := _axes_in_words(ax)))
+
+
+def _axes_in_words(ax: Any) -> str:
+    curves = []
+    for line in ax.get_lines():
+        name, (x, y) = str(line.get_label()), (np.asarray(v, float) for v in line.get_data())
+        seen = np.isfinite(y) if x.shape == y.shape else np.zeros(0, bool)
+        if not name.startswith("_") and seen.sum() > 1:
+            x, y = x[seen], y[seen]
+            curves.append(f"{name}: {y[0]:.2g} at {x[0]:.3g}, {y[-1]:.2g} at {x[-1]:.3g}")
+    if not curves:
+        return ""
+    head = [ax.get_title().replace("\n", ", "), f"{ax.get_ylabel() or 'value'} against {ax.get_xlabel()}"]
+    return _plain(". ".join(filter(None, head)) + ": " + "; ".join(curves) + ".")
+
+
+def _plain(text: str) -> str:
+    """Mathtext as words: "$\\hat\\theta_c$" reads "hat theta_c"."""
+    return re.sub(r"\s+", " ", re.sub(r"[${}]|\\[,; ]", "", text).replace("\\", " ")).strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ def run_and_report(
     for suite in suites:
         print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
     elapsed = time.perf_counter() - began
-    print_verdict(all_rows, suites, code, elapsed)
+    print_verdict(all_rows, suites, grid, code, elapsed)
     wanted = sum(grid.lanes(shape) for shape in grid.shapes(suites))
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
@@ -116,6 +117,7 @@ def run_and_report(
             "proofs": proofs,
             "verdict": VERDICTS[code],
             "lanes": {"present": present, "wanted": wanted},
+            "suites": [{"name": s.name, "statement": s.statement, "source": s.source} for s in suites],
             "claims": all_rows,
             "grid": grid.as_json(),
             "environment": place.environment | {"seconds": elapsed},
@@ -210,7 +212,7 @@ def cell_name(row: dict[str, Any]) -> str:
     """The CELL of --reproduce: model, theta, sizes and dimension of a row."""
     g = row["grid"]
     parts = [row["model"], row["theta"], f"m={g['m']}", f"n={g['n']}", f"k={g['k']}", f"d={short_number(g['d'])}"]
-    parts += [f"signal={g['signal']:g}"] if g["signal"] else []
+    parts += [f"signal={g['signal']!r}"] if g["signal"] else []
     parts += [f"loss={g['loss']}"] if g["loss"] != "exponential" else []
     return "/".join(p for p in parts if p is not None and p != "k=None")
 
@@ -236,7 +238,7 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
 
 def short_number(value: float) -> str:
     """1e13 for 1e+13."""
-    text = f"{value:.3g}" if float(f"{value:.3g}") == value else f"{value:g}"
+    text = f"{value:.3g}" if float(f"{value:.3g}") == value else repr(float(value)).removesuffix(".0")
     return text.replace("e+0", "e").replace("e+", "e")
 
 
@@ -266,7 +268,9 @@ def _short(reason: str) -> str:
     return names.get(reason, reason)
 
 
-def print_verdict(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], code: int, elapsed: float) -> None:
+def print_verdict(
+    all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], grid: Grid, code: int, elapsed: float
+) -> None:
     """Totals per claim, what kept lanes out, and the verdict in words."""
     console.print(
         "cells: share of lanes that held, worst lhs/rhs, [cyan]share of applicable lanes where doing nothing provably "
@@ -295,7 +299,20 @@ def print_verdict(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], cod
     }
     console.print(f"{words[code]} ({elapsed:.0f} s)")
     for row in [r for r in all_rows if r["violated"]][:5]:
-        console.print(f"  gaunlearn run --reproduce {row['claim']}:{cell_name(row)}:{row['worst_seed']}")
+        console.print("  " + command_for(row, grid.as_json()), markup=False, soft_wrap=True)
+
+
+def command_for(row: dict[str, Any], grid: dict[str, Any], claims_from: str | None = None) -> str:
+    """The command that recomputes the worst lane of a row, or the whole cell where the statement is about that."""
+    words = ["gaunlearn", "run"] + ([] if claims_from is None else ["--claims-from", claims_from])
+    if row["worst_seed"] is not None:
+        return shlex.join([*words, "--reproduce", f"{row['claim']}:{cell_name(row)}:{row['worst_seed']}"])
+    g = row["grid"]
+    words += [row["claim"], "--dims", short_number(g["d"]), "--points", str(g["m"])]
+    words += ["--neurons", str(g["n"])] if row["model"] != "linear" else []
+    words += ["--signals", repr(g["signal"])] if g["signal"] else []
+    words += ["--loss", g["loss"]] if g["loss"] != "exponential" else []
+    return shlex.join([*words, "--seeds", str(grid["seeds"]), "--seed-start", str(grid["seed_start"])])
 
 
 def reproduce(text: str) -> int:
