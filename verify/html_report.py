@@ -96,7 +96,9 @@ def build(
     """The <html> element."""
     about = {s.name: {"statement": s.statement, "source": s.source} for s in suites}
     about |= {s["name"]: s for s in summary.get("suites", ())}
-    by_claim: dict[str, list[Row]] = {str(s["name"]): [] for s in summary.get("suites", ())}
+    present = {row["claim"] for row in summary["claims"]}
+    ordered = [s["name"] for s in summary.get("suites", ())] or [s.name for s in suites if s.name in present]
+    by_claim: dict[str, list[Row]] = {str(name): [] for name in ordered}
     for row in summary["claims"]:
         by_claim.setdefault(str(row["claim"]), []).append(row)
     ids = {claim: f"claim-{i}" for i, claim in enumerate(by_claim, 1)}
@@ -116,7 +118,7 @@ def build(
         el("a", "Skip to the claims", class_="skip", href="#claims"),
         el("header", el("h1", "Machine unlearning by gradient ascent: verification report"),
            el("p", verdict, class_=f"verdict {colour}"), _notes(summary, missing)),
-        el("main", overview(by_claim, ids, about),
+        el("main", overview(by_claim, ids),
            [section(c, rows, ids[c], about.get(c, {}), pictures.get(c), summary, claims_from)
             for c, rows in by_claim.items()],
            environment(summary)),
@@ -202,21 +204,35 @@ def sentence(rows: list[Row]) -> tuple[str, str]:
         return f"No evidence: it applied to none of {sum(n.values()):,} comparisons ({main_reason(rows)}).", "unsure"
     text = f"Held in all {n['holds']:,} comparisons to which it applied"
     share = discriminating(rows)
-    text += "" if share is None else f", and on {share:.0%} of them doing nothing would provably have failed"
+    text += "" if share is None else f", and on {percent(share)} of them doing nothing would provably have failed"
     if n["not_applicable"]:
         text += f"; {n['not_applicable']:,} more did not apply, most often because {main_reason(rows)}"
     undecided = n["inconclusive"] + n["unconverged"]
     return f"{text}{f'; {undecided:,} are undecided' if undecided else ''}.", "good"
 
 
-def overview(by_claim: dict[str, list[Row]], ids: dict[str, str], about: dict[str, Any]) -> Element:
-    lines = []
+READING = (
+    ("holds", "every comparison of the cell that applied held; the share that applied stands below if it is not all"),
+    ("worst", "the largest left side over right side: 1 would touch the bound"),
+    ("tells", "the share of instances on which doing nothing provably fails the bound; a bound that doing nothing also "
+     "passes verifies nothing"),
+    ("theta", "trained: the network at a finite time, rescaled to margin 1; limit: the exact KKT point"),
+    ("strength", "instance: from this instance's own numbers; sharp: from psi, phi, epsilon_1, delta_1, m, n, k alone; "
+     "coarse: the same in the shape of the paper's theorems"),
+)  # fmt: skip
+
+
+def overview(by_claim: dict[str, list[Row]], ids: dict[str, str]) -> Element:
+    """Every claim with its result in one sentence, and how to read the tables."""
+    items = []
     for claim, rows in by_claim.items():
         text, colour = sentence(rows)
         word = {"good": "holds", "bad": "violated", "unsure": "no evidence"}[colour]
-        lines.append([el("a", claim, href=f"#{ids[claim]}"), el("span", word, class_=colour), text])
-    shown = table(("claim", "result", "in one sentence"), lines, "The claims of this run", "claims")
-    return el("section", el("h2", "Claims", id="claims", tabindex="-1"), shown)
+        link = el("a", claim, href=f"#{ids[claim]}")
+        items.append(el("li", link, el("span", word, class_=colour), el("span", text)))
+    words = el("dl", [(el("dt", word), el("dd", meaning)) for word, meaning in READING])
+    reading = el("details", el("summary", "How to read the tables"), words)
+    return el("section", el("h2", "Claims", id="claims", tabindex="-1"), el("ul", items, class_="claims"), reading)
 
 
 def section(
@@ -232,12 +248,12 @@ def section(
         el("p", text, class_=colour),
         *([el("p", f"Source: {source}", class_="source")] if source else []),
         el("h3", "By dimension"),
-        by_dimension(rows),
+        by_dimension(claim, rows),
     ]
     if picture is not None:
         svg, words = picture
         data = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-        image = el("img", src=data, alt=words)
+        image = box(f"picture of {claim}", el("img", src=data, alt=words))
         parts += [el("h3", "Picture"), el("figure", image, el("figcaption", words.split(" In numbers")[0]))]
     at = worst(rows)
     if at is not None:
@@ -250,38 +266,48 @@ def section(
     return el("section", parts, every)
 
 
-def by_dimension(rows: list[Row]) -> Element:
-    """The table of the terminal: a line per theta, certificate and strength, a column per dimension."""
-    keys = [key for key in KEYS if any(row[key] for row in rows)]
+def by_dimension(claim: str, rows: list[Row]) -> Element:
+    """A line per model, theta, certificate and strength, a column per dimension."""
     dims = sorted({float(row["grid"]["d"]) for row in rows})
     lines: dict[tuple[str, ...], dict[float, list[Row]]] = {}
     for row in rows:
-        at = lines.setdefault(tuple(str(row[key] or "") for key in keys), {})
+        at = lines.setdefault(tuple(str(row[key] or "") for key in KEYS), {})
         at.setdefault(float(row["grid"]["d"]), []).append(row)
-    body = [[*key, *(cell(lines[key].get(d, [])) for d in dims)] for key in sorted(lines)]
-    caption = (
-        "Each cell: share of comparisons that held; worst left/right; share on which doing nothing provably fails "
-        "(it tells), where that question has a meaning"
-    )
-    return table((*keys, *(f"d = {short_number(d)}" for d in dims)), body, caption, "cells", len(keys))
+    several_models = len({row["model"] for row in rows}) > 1
+    body = []
+    for (model, theta, certificate, strength), cells in sorted(lines.items()):
+        where = ", ".join(filter(None, (model if several_models else "", theta)))
+        name = [f"{certificate}, {strength}", _small(where) if where else None]
+        body.append([name, *(cell(cells.get(d, [])) for d in dims)])
+    names = ("certificate, strength", *(f"d = {short_number(d)}" for d in dims))
+    return table(names, body, f"{claim}, by dimension d", "cells")
 
 
 def cell(group: list[Row]) -> list[Any]:
-    n = total(group)
+    """What became of the comparisons of one cell."""
+    n, at, share = total(group), worst(group), discriminating(group)
     if not sum(n.values()):
-        return [""]
-    at = worst(group)
-    if n["violated"]:
-        return [el("span", f"{n['violated']} violated", class_="bad"), _small(f"worst {ratio_text(at['worst_ratio'])}")]  # type: ignore[index]
+        return []
     if at is None:
         return ["n/a" if n["not_applicable"] else "unsolved", _small(_shorter(main_reason(group)))]
-    out: list[Any] = [f"{n['holds'] / sum(n.values()):.0%}"]
-    share = discriminating(group)
+    if n["violated"]:
+        number = f"{n['violated']} of {judged(n)} violated"
+        return [el("span", number, class_="bad"), _small(f"worst {ratio_text(at['worst_ratio'])}")]
     ratios = [row["worst_ratio"] for row in group if row["worst_ratio"] is not None]
-    out.append(_small(f"worst {ratio_text(max(ratios, default=None))}"))
-    out += [] if share is None else [_small(f"tells {share:.0%}")]
-    undecided = n["inconclusive"] + n["unconverged"]
-    return [*out, _small(f"{undecided} undecided", "unsure")] if undecided else out
+    applied, undecided = sum(n.values()) - n["not_applicable"], n["inconclusive"] + n["unconverged"]
+    return [
+        "holds",
+        _small(f"applies {percent(applied / sum(n.values()))}") if n["not_applicable"] else None,
+        _small(f"worst {ratio_text(max(ratios, default=None))}"),
+        _small(f"tells {percent(share)}") if share is not None else None,
+        _small(f"{undecided} undecided", "unsure") if undecided else None,
+    ]
+
+
+def percent(share: float) -> str:
+    """A share in per cent, never rounded to all or nothing."""
+    text = f"{share:.0%}"
+    return {"100%": "over 99%", "0%": "under 1%"}.get(text, text) if 0 < share < 1 else text
 
 
 def _small(text: str, colour: str = "soft") -> Element:
@@ -309,14 +335,14 @@ def every_row(claim: str, rows: list[Row]) -> Element:
     for row in rows:
         grid = [short_number(row["grid"]["d"]) if s == "d" else row["grid"].get(s) for s in sizes]
         ratio = ratio_text(row["worst_ratio"]) if judged(row) else ""
-        share = "" if row["discriminating"] is None else f"{row['discriminating']:.0%}"
+        share = "" if row["discriminating"] is None else percent(row["discriminating"])
         seed, why = row["worst_seed"], "; ".join(_shorter(text) for text in row["reasons"])
         values = [*(row[k] for k in (*KEYS, "quantity")), *grid, *(row[c] for c in COUNTS), ratio, seed, share, why]
         lines.append(["" if v is None else str(v) for v in values])
     return table(names, lines, f"Every row of {claim}", "every", 5)
 
 
-def table(names: Iterable[str], lines: list[list[Any]], caption: str, kind: str, heads: int = 1) -> Element:
+def table(names: Iterable[str], lines: Iterable[list[Any]], caption: str, kind: str, heads: int = 1) -> Element:
     """A table that scrolls within its own box; the first `heads` columns are headers of their row."""
     head = el("thead", el("tr", [el("th", name, scope="col") for name in names]))
     body = el("tbody")
@@ -324,7 +350,12 @@ def table(names: Iterable[str], lines: list[list[Any]], caption: str, kind: str,
         first = [el("th", value, scope="row") for value in line[:heads]]
         body.append(el("tr", first, [el("td", value) for value in line[heads:]]))
     shown = el("table", el("caption", caption), head, body, class_=kind)
-    return el("div", shown, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return box(caption, shown)
+
+
+def box(label: str, child: Element) -> Element:
+    """What may be wider than the page, in a box of its own that scrolls, also by keyboard."""
+    return el("div", child, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
 def environment(summary: dict[str, Any]) -> Element:
