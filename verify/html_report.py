@@ -27,7 +27,7 @@ Row = dict[str, Any]
 Element = ElementTree.Element
 
 
-def write(folder: Path, suites: tuple[Suite, ...], out: Path | None = None, claims_from: Path | None = None) -> Path:
+def write(folder: Path, suites: tuple[Suite, ...], out: Path | None = None) -> Path:
     """Write the report of a results folder (DIR/report.html by default); ValueError if it is no results folder."""
     path = folder / "report.html" if out is None else out
     summary = read(folder)
@@ -35,7 +35,7 @@ def write(folder: Path, suites: tuple[Suite, ...], out: Path | None = None, clai
         pictures, missing = images(folder, suites), ""
     except ValueError as error:
         pictures, missing = {}, str(error)
-    page = build(summary, suites, pictures, missing, None if claims_from is None else str(claims_from))
+    page = build(summary, suites, pictures, missing)
     text = "<!DOCTYPE html>\n" + ElementTree.tostring(page, encoding="unicode", method="html")
     path.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
     return path
@@ -91,7 +91,6 @@ def build(
     suites: tuple[Suite, ...],
     pictures: dict[str, tuple[str, str]],
     missing: str,
-    claims_from: str | None,
 ) -> Element:
     """The <html> element."""
     about = {s.name: {"statement": s.statement, "source": s.source} for s in suites}
@@ -117,9 +116,9 @@ def build(
         "body",
         el("a", "Skip to the claims", class_="skip", href="#claims"),
         el("header", el("h1", "Machine unlearning by gradient ascent: verification report"),
-           el("p", verdict, class_=f"verdict {colour}"), _notes(summary, missing)),
+           el("p", verdict, class_=f"verdict {colour}"), _notes(summary, suites, missing)),
         el("main", overview(by_claim, ids),
-           [section(c, rows, ids[c], about.get(c, {}), pictures.get(c), summary, claims_from)
+           [section(c, rows, ids[c], about.get(c, {}), pictures.get(c), summary)
             for c, rows in by_claim.items()],
            environment(summary)),
     )  # fmt: skip
@@ -140,7 +139,7 @@ def verdict_sentence(summary: dict[str, Any], by_claim: dict[str, list[Row]]) ->
     return f"Pass: all {n['holds']:,} comparisons to which the {size} applied hold, and every claim applied somewhere."
 
 
-def _notes(summary: dict[str, Any], missing: str) -> list[Element]:
+def _notes(summary: dict[str, Any], suites: tuple[Suite, ...], missing: str) -> list[Element]:
     notes = []
     lanes, proofs = summary.get("lanes") or {}, summary.get("proofs")
     if lanes.get("present") != lanes.get("wanted"):
@@ -148,6 +147,10 @@ def _notes(summary: dict[str, Any], missing: str) -> list[Element]:
     if proofs:
         words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in proofs.items())
         notes.append(f"Certificate files, checked in ball arithmetic where they say proved: {words}.")
+    unknown = [s["name"] for s in summary.get("suites", ()) if s["name"] not in {k.name for k in suites}]
+    if unknown and own_file(summary):
+        hint = f"--claims-from {own_file(summary)}"
+        notes.append(f"Pictures of {', '.join(unknown)}, if they have any, need {hint} with `gaunlearn report`.")
     if missing:
         notes.append(f"Without pictures: {missing}.")
     return [el("p", note, class_="note") for note in notes]
@@ -237,7 +240,7 @@ def overview(by_claim: dict[str, list[Row]], ids: dict[str, str]) -> Element:
 
 def section(
     claim: str, rows: list[Row], name: str, about: dict[str, Any], picture: tuple[str, str] | None,
-    summary: dict[str, Any], claims_from: str | None,
+    summary: dict[str, Any],
 ) -> Element:  # fmt: skip
     """One claim: statement, result, table, figure, worst instance, every row."""
     text, colour = sentence(rows)
@@ -260,10 +263,16 @@ def section(
         what = "Cell" if at["worst_seed"] is None else "Instance"
         head = f"{what} {'violated most' if at['violated'] else 'nearest to its bound'}"
         where = f"{at['certificate']}, {at['strength']}, {at['quantity']}: left/right = {ratio_text(at['worst_ratio'])}"
-        command = command_for(at, summary["grid"], claims_from)
+        command = command_for(at, summary["grid"], own_file(summary))
         parts += [el("h3", head), el("p", where), el("pre", el("code", command), tabindex="0")]
     every = el("details", el("summary", f"Every row of {claim} ({len(rows)})"), every_row(claim, rows))
     return el("section", parts, every)
+
+
+def own_file(summary: dict[str, Any]) -> str | None:
+    """The file that the claims of the run came from, if a user's."""
+    given = (summary.get("environment") or {}).get("claims_from")
+    return str(given.get("file")) if isinstance(given, dict) else None
 
 
 def by_dimension(claim: str, rows: list[Row]) -> Element:

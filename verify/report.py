@@ -104,7 +104,7 @@ def run_and_report(
     for suite in suites:
         print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
     elapsed = time.perf_counter() - began
-    print_verdict(all_rows, suites, grid, code, elapsed)
+    print_verdict(all_rows, suites, grid, code, elapsed, place.environment.get("claims_from", {}).get("file"))
     wanted = sum(grid.lanes(shape) for shape in grid.shapes(suites))
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
@@ -269,7 +269,12 @@ def _short(reason: str) -> str:
 
 
 def print_verdict(
-    all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], grid: Grid, code: int, elapsed: float
+    all_rows: list[dict[str, Any]],
+    suites: tuple[Suite, ...],
+    grid: Grid,
+    code: int,
+    elapsed: float,
+    claims_from: str | None = None,
 ) -> None:
     """Totals per claim, what kept lanes out, and the verdict in words."""
     console.print(
@@ -299,7 +304,7 @@ def print_verdict(
     }
     console.print(f"{words[code]} ({elapsed:.0f} s)")
     for row in [r for r in all_rows if r["violated"]][:5]:
-        console.print("  " + command_for(row, grid.as_json()), markup=False, soft_wrap=True)
+        console.print("  " + command_for(row, grid.as_json(), claims_from), markup=False, soft_wrap=True)
 
 
 def command_for(row: dict[str, Any], grid: dict[str, Any], claims_from: str | None = None) -> str:
@@ -315,11 +320,12 @@ def command_for(row: dict[str, Any], grid: dict[str, Any], claims_from: str | No
     return shlex.join([*words, "--seeds", str(grid["seeds"]), "--seed-start", str(grid["seed_start"])])
 
 
-def reproduce(text: str) -> int:
-    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison."""
+def reproduce(text: str, own: tuple[Suite, ...] = ()) -> int:
+    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison; `own` are the
+    user's claims beside the registered ones."""
     try:
         claim, cell, seed = text.split(":")
-        suite = registry.select([claim])[0]
+        suite = registry.select([claim], own)[0]
         given = dict(part.split("=") for part in cell.split("/") if "=" in part)
         words = [part for part in cell.split("/") if "=" not in part]
         grid = Grid(
