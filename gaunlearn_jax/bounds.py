@@ -19,13 +19,14 @@ from gaunlearn_jax._types import Mask, Numbers, Reason, Scalar, Status, Verdict,
 from gaunlearn_jax.certificates import Certificate
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.show import Shown
 
 PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.1, 1.0, 0.5
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Bound:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Bound(Shown):
     """(epsilon, delta, tau) that a theorem promises; `reason` is a `Reason` code, APPLIES where it promises them."""
 
     epsilon: Float[Array, "..."]

@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 
 from gaunlearn_jax import checks, models, numerics
 from gaunlearn_jax._types import Code, Labels, Mask, Numbers, Params, Points, Scalar, Status, Whole
+from gaunlearn_jax.show import Shown
 
 MAX_DIM = 1e15
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Dataset:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """Points [m, p] in reduced coordinates and labels [m] (+-1).
 
     `dim` is the dimension d they live in, `mean_norm` is ||mu|| of a mixture (its first coordinate lies along
