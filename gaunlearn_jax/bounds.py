@@ -171,7 +171,8 @@ def instance(
     projection (Theorem P): ||e|| + rho + |1-c| rho_perp, delta_1, angle from c rho / ||theta_tilde||.
     span: ||e|| + rho, delta_1, angle from sqrt(rho^2 + ||(I-P)e||^2) (c = 1).
     scaling (linear, Theorem L): leakage max_T |sum_R lambda_r y_r K_ri|. Networks, and `certificates.retrain`: nothing
-    is promised here (reason MODEL). epsilon_1, delta_1 enter as `outward` values. Source: docs/theory, Theorem P and Theorem L.
+    is promised here (reason MODEL). epsilon_1, delta_1 enter as `outward` values.
+    Source: docs/theory, Theorem P and Theorem L.
     """
     epsilon, delta = outward(point, certificate)
     if certificate.kind == "scaling" and net.kind == "linear":
