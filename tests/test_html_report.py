@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,26 @@ def test_violations_and_empty_claims_are_said_first(folder, tmp_path):
     page = Page((html_report.write(tmp_path, ())).read_text())
     assert page.text("p")[0] == "No evidence: no bound is violated, but never applied: linear."
     assert any("applied to none" in text and "too warm" in text for text in page.text("p"))
+
+
+def test_without_matplotlib_the_rest_is_there(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(plots, "load_blocks", lambda _: [block()])
+    page = Page(html_report.write(folder, (linear.SUITE,), tmp_path / "page.html").read_text())
+    assert page.text("p")[1].startswith("Without pictures: drawing needs matplotlib")
+    assert page.of("table")
+    assert not page.of("img")
+
+
+def test_the_same_folder_gives_the_same_page(page, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "load_blocks", lambda _: [block()])
+    again = html_report.write(folder, (linear.SUITE,), tmp_path / "page.html")
+    assert again.read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_an_unwritable_page_is_named(folder, tmp_path, capsys):
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "none" / "page.html")]) == 2
+    assert "page.html; choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"grid": {}, "claims": [{}]}', '{"grid": {}}'])

@@ -53,15 +53,15 @@ def read(folder: Path) -> dict[str, Any]:
 
 def images(folder: Path, suites: tuple[Suite, ...]) -> dict[str, tuple[str, str]]:
     """{claim: (SVG, what it shows in words)} of a results folder."""
-    import matplotlib
-
     out = {}
-    with matplotlib.rc_context({"svg.hashsalt": "gaunlearn", "figure.facecolor": "none"}):
-        for suite, figure in plots.drawn(folder, suites):
-            stream = io.StringIO()
+    for suite, figure in plots.drawn(folder, suites):
+        import matplotlib  # where it is missing, plots.drawn has said so
+
+        stream = io.StringIO()
+        with matplotlib.rc_context({"svg.hashsalt": "gaunlearn"}):
             figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-            about = " ".join((suite.draw.__doc__ or suite.statement).split())
-            out[suite.name] = (stream.getvalue(), f"{about} In numbers (medians): {plots.in_words(figure)}")
+        about = " ".join((suite.draw.__doc__ or suite.statement).split())
+        out[suite.name] = (stream.getvalue(), f"{about} In numbers (medians): {plots.in_words(figure)}")
     return out
 
 
