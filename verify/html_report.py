@@ -372,7 +372,8 @@ def environment(summary: dict[str, Any]) -> Element:
     found = dict(summary.get("environment") or {})
     command = found.pop("command", None)
     items = {"command": shlex.join(["gaunlearn", *map(str, command)])} if isinstance(command, list) else {}
-    for name, value in (found | {f"grid: {k}": v for k, v in summary["grid"].items()}).items():
+    grid = {f"grid: {k}": "each claim's own" if v is None else v for k, v in summary["grid"].items()}
+    for name, value in (found | grid).items():
         items[name.replace("_", " ")] = _plain(value)
     listed = [(el("dt", name), el("dd", value)) for name, value in items.items()]
     return el("section", el("h2", "Environment"), el("dl", listed))

@@ -37,7 +37,7 @@ def band(ax: Any, x: np.ndarray, samples: np.ndarray, label: str, style: int) ->
 
 def per_dim(grid: Grid, block: Any, values: np.ndarray) -> np.ndarray:
     """Values of a block's lanes [lanes, ...] regrouped by dimension: [lanes per dimension, dims, ...]."""
-    return np.stack([np.asarray(values)[block.d == d] for d in grid.dims], axis=1)
+    return np.stack([np.asarray(values)[block.d == d] for d in grid.dims or ()], axis=1)
 
 
 def bounds_figure(claim: str, *panels: tuple[str, str]) -> Callable[[Any, list[Any], Any], None]:
@@ -46,7 +46,7 @@ def bounds_figure(claim: str, *panels: tuple[str, str]) -> Callable[[Any, list[A
     def draw(figure: Any, blocks: list[Any], grid: Grid) -> None:
         """What the certificates measure and their bounds against d, exact KKT points, first size of the forget set; a
         bound is left out where it does not apply."""
-        block, dims = blocks[0], np.asarray(grid.dims)
+        block, dims = blocks[0], np.asarray(grid.dims or ())
         for ax, (certificate, quantity) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             for style, strength in ((1, "coarse"), (2, "sharp"), (0, "measured"), (3, "instance")):
                 name = f"{certificate}/{'instance' if strength == 'measured' else strength}/{quantity}"
@@ -90,7 +90,7 @@ def drawn(folder: Path, suites: tuple[Suite, ...]) -> Iterator[tuple[Suite, Any]
         mine = [block for block in blocks if suite.name in block.results]
         if suite.draw is not None and mine:
             figure = Figure(figsize=(8, 4.8), layout="constrained")
-            suite.draw(figure, mine, grid)
+            suite.draw(figure, mine, grid.of(suite.data_source))
             yield suite, figure
 
 
