@@ -19,13 +19,14 @@ from gaunlearn_jax._types import Mask, Numbers, Reason, Scalar, Status, Verdict,
 from gaunlearn_jax.certificates import Certificate
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.show import Shown
 
 PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.1, 1.0, 0.5
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Bound:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Bound(Shown):
     """(epsilon, delta, tau) that a theorem promises; `reason` is a `Reason` code, APPLIES where it promises them."""
 
     epsilon: Float[Array, "..."]
@@ -34,11 +35,12 @@ class Bound:
     reason: Int[Array, "..."]
 
     @property
-    def applicable(self) -> Bool[Array, "..."]:
+    def applicable(self) -> Bool[Array, "..."] | Bool[np.ndarray, "..."]:
+        """Whether every hypothesis of the bound holds."""
         return self.reason == Reason.APPLIES
 
 
-def first_failing(*conditions: tuple[Array | bool, Reason]) -> Int[Array, "..."]:
+def first_failing(*conditions: tuple[Array | np.ndarray | bool, Reason]) -> Int[Array, "..."]:
     """The reason of the first condition that is false, APPLIES if none is."""
     reason = jnp.asarray(int(Reason.APPLIES))
     for holds, code in reversed(conditions):
@@ -58,6 +60,10 @@ def multiplier_bounds(
 
     upper = (B + sqrt(B^2 + 4 A delta_1)) / (2 A), A = 1 - psi - (m-1) phi > 0, B = 1 + epsilon_1 sqrt(1 - psi);
     lower = (1 - (m-1) phi upper - epsilon_1 sqrt(1 + psi)) / (1 + psi). Source: docs/theory, Lemma M.
+
+    >>> lower, upper, defined = multiplier_bounds(0.0, 0.01, 0.0, 0.0, m=10)
+    >>> print(f"{lower:.4f} {upper:.4f} {defined}")
+    0.9011 1.0989 True
     """
     psi, phi, epsilon = jnp.asarray(psi), jnp.asarray(phi), jnp.asarray(epsilon)
     a = 1.0 - psi - (m - 1) * phi
@@ -78,6 +84,9 @@ def sharp_relu(
 
     `weight_floor` is u_min^2 (default 1/n). Hypotheses: psi <= 0.1, 4 m n phi <= 1, epsilon_1, delta_1 <= 1/2.
     Source: docs/theory, Theorem R.
+
+    >>> sharp_relu(0.0, 1e-4, 0.0, 0.0, m=10, n=40, k=1)
+    Bound(epsilon=0.0019, delta=0, tau=2.007e-07, reason=every hypothesis holds)
     """
     floor = 1.0 / n if weight_floor is None else weight_floor
     return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * jnp.asarray(phi), 1.0 / jnp.sqrt(floor), m, k)
@@ -161,8 +170,9 @@ def instance(
 
     projection (Theorem P): ||e|| + rho + |1-c| rho_perp, delta_1, angle from c rho / ||theta_tilde||.
     span: ||e|| + rho, delta_1, angle from sqrt(rho^2 + ||(I-P)e||^2) (c = 1).
-    scaling (linear, Theorem L): leakage max_T |sum_R lambda_r y_r K_ri|. Networks and `retrain`: nothing is promised
-    here (reason MODEL). epsilon_1, delta_1 enter as `outward` values. Source: docs/theory, Theorem P and Theorem L.
+    scaling (linear, Theorem L): leakage max_T |sum_R lambda_r y_r K_ri|. Networks, and `certificates.retrain`: nothing
+    is promised here (reason MODEL). epsilon_1, delta_1 enter as `outward` values.
+    Source: docs/theory, Theorem P and Theorem L.
     """
     epsilon, delta = outward(point, certificate)
     if certificate.kind == "scaling" and net.kind == "linear":

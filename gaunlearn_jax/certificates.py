@@ -17,11 +17,12 @@ from gaunlearn_jax import kkt, models, numerics, unlearn
 from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.show import Shown
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Certificate:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Certificate(Shown):
     """theta_tilde (params, preactivations, orthogonal_norm), its lambda and s, and what they prove.
 
     epsilon, delta, margin: measured on the retained points; tau = 1 - cos(theta_hat, theta_tilde); *_error: rounding

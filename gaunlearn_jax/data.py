@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 
 from gaunlearn_jax import checks, models, numerics
 from gaunlearn_jax._types import Code, Labels, Mask, Numbers, Params, Points, Scalar, Status, Whole
+from gaunlearn_jax.show import Shown
 
 MAX_DIM = 1e15
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Dataset:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """Points [m, p] in reduced coordinates and labels [m] (+-1).
 
     `dim` is the dimension d they live in, `mean_norm` is ||mu|| of a mixture (its first coordinate lies along
@@ -39,6 +40,7 @@ class Dataset:
 
     @property
     def num_points(self) -> int:
+        """m."""
         return int(self.points.shape[0])
 
     def reduce(self, weights: Any) -> tuple[Params, Float[Array, ""]]:
@@ -131,7 +133,11 @@ def from_points(points: Any, labels: Any) -> Dataset:
 
 def forget_mask(data: Dataset, indices: Any) -> Mask:
     """Bool mask [m] of the forget set. ValueError if an index is out of range, repeated or not an integer,
-    or if nothing would be retained. An empty set is allowed: the ascent step is then the identity."""
+    or if nothing would be retained. An empty set is allowed: the ascent step is then the identity.
+
+    >>> forget_mask(gaussian(jax.random.key(0), num_points=4, dim=1e6), [1])
+    Array([False,  True, False, False], dtype=bool)
+    """
     m = data.num_points
     if isinstance(indices, np.ma.MaskedArray):
         raise ValueError("forget indices are masked, expected a flat list of integers; drop the masked entries")

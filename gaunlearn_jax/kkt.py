@@ -20,13 +20,14 @@ from jaxtyping import Array, Float, Int
 from gaunlearn_jax import checks, dual, models, numerics
 from gaunlearn_jax._types import Code, Mask, PairMask, Params, PerPair, PerPoint, Points, Scalar, Status
 from gaunlearn_jax.data import Dataset
+from gaunlearn_jax.show import Shown
 
 MAX_REPEATS = 20
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class KKTPoint:
+@dataclasses.dataclass(frozen=True, repr=False)
+class KKTPoint(Shown):
     """theta with multipliers lambda [m] and a Clarke selection s [n, m], measured.
 
     epsilon = || theta - sum_i lambda_i y_i g_i ||, delta = max_i lambda_i (q_i - 1), margin = min_i q_i over the

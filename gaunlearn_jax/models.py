@@ -31,6 +31,7 @@ class Network:
 
     @property
     def num_neurons(self) -> int:
+        """n."""
         return int(self.output_weights.shape[0])
 
     @property

@@ -75,6 +75,9 @@ def batched(
     progress(done, total) is called after each chunk. When a device runs out of memory the chunk is halved,
     on_halved(new size) is called, and the work goes on. Draws made inside fn depend on its arguments alone, never on
     the chunk. ValueError for an empty sweep or unequal lane axes.
+
+    >>> batched(jnp.square, jnp.arange(5.0), chunk=2)
+    array([ 0.,  1.,  4.,  9., 16.])
     """
     numerics.require_x64()
     lanes = lane_count(args)

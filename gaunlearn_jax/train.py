@@ -22,13 +22,14 @@ from jaxtyping import Array, Float
 from gaunlearn_jax import checks, models, numerics
 from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
+from gaunlearn_jax.show import Shown
 
 LOSSES = ("exponential", "logistic")
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Trained:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Trained(Shown):
     """A trained network, not rescaled. Histories have one entry per checkpoint, h of them.
 
     params [n, p], preactivations [n, m], orthogonal_norm = norm of the initial weights outside the span of the

@@ -20,11 +20,12 @@ from gaunlearn_jax import train as training
 from gaunlearn_jax._types import Code, Mask, Params, PerPair, PerPoint, Scalar, Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.show import Shown
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Unlearned:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Unlearned(Shown):
     """theta_hat: params, pre-activations, the untouched norm outside the span, log beta_r [m] (-inf: no step)."""
 
     params: Params

@@ -63,6 +63,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     run = commands.add_parser("run", help="verify claims over a grid (all of them by default)")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="see `gaunlearn list`")
+    run.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
     numbers, whole = _list_of(float, "numbers"), _list_of(int, "whole numbers")
     run.add_argument("--dims", type=numbers, metavar="D,..", help="dimensions d, up to 1e15")
     run.add_argument("--points", type=whole, metavar="M,..", help="numbers of training points m")
@@ -89,6 +90,11 @@ def parser() -> Parser:
     check.add_argument("--json", action="store_true", help="print a JSON report")
     figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
     figures.add_argument("folder", type=Path, metavar="DIR")
+    figures.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
+    page = commands.add_parser("report", help="one self-contained HTML page of a results folder")
+    page.add_argument("folder", type=Path, metavar="DIR")
+    page.add_argument("--out", type=Path, metavar="FILE", help="DIR/report.html by default")
+    page.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -103,7 +109,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "check":
             return _check(options.files, options.json)
         if options.command == "figures":
-            return _figures(options.folder)
+            return _figures(options.folder, options.claims_from)
+        if options.command == "report":
+            return _html_report(options.folder, options.out, options.claims_from)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)
@@ -139,11 +147,22 @@ def _check(files: list[Path], as_json: bool) -> int:
     return code
 
 
-def _figures(folder: Path) -> int:
-    from verify import plots, registry
+def _figures(folder: Path, claims_from: Path | None) -> int:
+    from verify import own, plots, registry
 
-    for path in plots.figures(folder, registry.SUITES):
-        print(path)
+    mine = own.load(claims_from) if claims_from else ()
+    with own.blame(claims_from):
+        for path in plots.figures(folder, (*registry.SUITES, *mine)):
+            print(path)
+    return 0
+
+
+def _html_report(folder: Path, out: Path | None, claims_from: Path | None) -> int:
+    from verify import html_report, own, registry
+
+    mine = own.load(claims_from) if claims_from else ()
+    with own.blame(claims_from):
+        print(html_report.write(folder, (*registry.SUITES, *mine), out))
     return 0
 
 
@@ -164,13 +183,23 @@ def _grid(options: argparse.Namespace) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from verify import registry, report
+    from verify import own, registry, report
 
     report.set_up_jax()
-    suites = registry.select(options.claims)
+    path = options.claims_from
+    mine = own.load(path) if path else ()
+    suites = registry.select(options.claims, mine)
+    with own.blame(path):
+        if options.reproduce is not None:
+            return report.reproduce(options.reproduce, mine)
+        source = {"claims_from": {"file": str(path), "sha256": own.digest(path)}} if path else {}
+        return _run_suites(options, suites, source)
+
+
+def _run_suites(options: argparse.Namespace, suites: Any, source: dict[str, Any]) -> int:
+    from verify import report
+
     grid = _grid(options)
-    if options.reproduce is not None:
-        return report.reproduce(options.reproduce)
     if options.dry_run:
         report.print_plan(suites, grid, options.chunk)
         return 0
@@ -183,6 +212,6 @@ def _run(options: argparse.Namespace) -> int:
     if folder is None and options.shard is not None:
         raise ValueError("--shard needs --out DIR: every shard writes its own parts there")
     shard = options.shard or report.process_share(options.distributed)
-    environment = report.environment(sys.argv[1:], options.chunk)
+    environment = report.environment(sys.argv[1:], options.chunk) | source
     place = Place(folder, options.chunk, shard, environment)
     return report.run_and_report(suites, grid, place, which, prove=options.exact != "none")

@@ -82,6 +82,8 @@ def compute(
     names = list(flatten(jax.eval_shape(jax.vmap(fn), *(lanes[n][:2] for n in ("key", "d", "signal")))))
     told = {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
     described = grid.of(shape.source).as_json() | told
+    if "claims_from" in place.environment:  # a user's file: lanes of two versions of it must not mix
+        described["claims_from"] = place.environment["claims_from"]["sha256"]
     parts = [list(part) for part in store.split_lanes(total, size * max(1, PART_LANES // size))]
     with store.create_or_resume(
         place.folder / slug(shape), described, names, parts, place.environment, size, shard=place.shard

@@ -36,12 +36,13 @@ SUITES: tuple[Suite, ...] = (
 )
 
 
-def select(names: list[str]) -> tuple[Suite, ...]:
-    """The named suites in registry order (all of them for no names); ValueError with the nearest name otherwise."""
-    known = {suite.name: suite for suite in SUITES}
+def select(names: list[str], own: tuple[Suite, ...] = ()) -> tuple[Suite, ...]:
+    """The named suites in registry order, a user's `own` after them; for no names the own ones, else all of them.
+    ValueError with the nearest name for an unknown one."""
+    known = {suite.name: suite for suite in (*SUITES, *own)}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"unknown claim {name!r}{hint} Known claims: {', '.join(known)}")
-    return tuple(suite for suite in SUITES if not names or suite.name in names)
+    return tuple(suite for suite in known.values() if suite.name in names) if names else own or SUITES

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -37,7 +39,8 @@ def set_up_jax() -> None:
     """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start."""
     jax.config.update("jax_enable_x64", True)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
+        with contextlib.suppress(RuntimeError):  # a process that already runs JAX keeps its devices
+            jax.config.update("jax_num_cpu_devices", cores())
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
@@ -110,7 +113,7 @@ def run_and_report(
     for suite in suites:
         print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
     elapsed = time.perf_counter() - began
-    print_verdict(all_rows, suites, code, elapsed)
+    print_verdict(all_rows, suites, grid, code, elapsed, place.environment.get("claims_from", {}).get("file"))
     wanted = sum(grid.lanes(shape) for shape in grid.shapes(suites))
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
@@ -123,6 +126,7 @@ def run_and_report(
             "proofs": proofs,
             "verdict": VERDICTS[code],
             "lanes": {"present": present, "wanted": wanted},
+            "suites": [{"name": s.name, "statement": s.statement, "source": s.source} for s in suites],
             "claims": all_rows,
             "grid": grid.as_json(),
             "environment": place.environment | {"seconds": elapsed},
@@ -217,7 +221,7 @@ def cell_name(row: dict[str, Any]) -> str:
     """The CELL of --reproduce: model, theta, sizes and dimension of a row."""
     g = row["grid"]
     parts = [row["model"], row["theta"], f"m={g['m']}", f"n={g['n']}", f"k={g['k']}", f"d={short_number(g['d'])}"]
-    parts += [f"signal={g['signal']:g}"] if g["signal"] else []
+    parts += [f"signal={g['signal']!r}"] if g["signal"] else []
     parts += [f"loss={g['loss']}"] if g["loss"] != "exponential" else []
     return "/".join(p for p in parts if p is not None and p != "k=None")
 
@@ -244,7 +248,7 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
 
 def short_number(value: float) -> str:
     """1e13 for 1e+13."""
-    text = f"{value:.3g}" if float(f"{value:.3g}") == value else f"{value:g}"
+    text = f"{value:.3g}" if float(f"{value:.3g}") == value else repr(float(value)).removesuffix(".0")
     return text.replace("e+0", "e").replace("e+", "e")
 
 
@@ -274,7 +278,14 @@ def _short(reason: str) -> str:
     return names.get(reason, reason)
 
 
-def print_verdict(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], code: int, elapsed: float) -> None:
+def print_verdict(
+    all_rows: list[dict[str, Any]],
+    suites: tuple[Suite, ...],
+    grid: Grid,
+    code: int,
+    elapsed: float,
+    claims_from: str | None = None,
+) -> None:
     """Totals per claim, what kept lanes out, and the verdict in words."""
     console.print(
         "cells: share of lanes that held, worst lhs/rhs, [cyan]share of applicable lanes where doing nothing provably "
@@ -303,14 +314,28 @@ def print_verdict(all_rows: list[dict[str, Any]], suites: tuple[Suite, ...], cod
     }
     console.print(f"{words[code]} ({elapsed:.0f} s)")
     for row in [r for r in all_rows if r["violated"]][:5]:
-        console.print(f"  gaunlearn run --reproduce {row['claim']}:{cell_name(row)}:{row['worst_seed']}")
+        console.print("  " + command_for(row, grid.as_json(), claims_from), markup=False, soft_wrap=True)
 
 
-def reproduce(text: str) -> int:
-    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison."""
+def command_for(row: dict[str, Any], grid: dict[str, Any], claims_from: str | None = None) -> str:
+    """The command that recomputes the worst lane of a row, or the whole cell where the statement is about that."""
+    words = ["gaunlearn", "run"] + ([] if claims_from is None else ["--claims-from", claims_from])
+    if row["worst_seed"] is not None:
+        return shlex.join([*words, "--reproduce", f"{row['claim']}:{cell_name(row)}:{row['worst_seed']}"])
+    g = row["grid"]
+    words += [row["claim"], "--dims", short_number(g["d"]), "--points", str(g["m"])]
+    words += ["--neurons", str(g["n"])] if row["model"] != "linear" else []
+    words += ["--signals", repr(g["signal"])] if g["signal"] else []
+    words += ["--loss", g["loss"]] if g["loss"] != "exponential" else []
+    return shlex.join([*words, "--seeds", str(grid["seeds"]), "--seed-start", str(grid["seed_start"])])
+
+
+def reproduce(text: str, own: tuple[Suite, ...] = ()) -> int:
+    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison; `own` are the
+    user's claims beside the registered ones."""
     try:
         claim, cell, seed = text.split(":")
-        suite = registry.select([claim])[0]
+        suite = registry.select([claim], own)[0]
         given = dict(part.split("=") for part in cell.split("/") if "=" in part)
         words = [part for part in cell.split("/") if "=" not in part]
         grid = Grid(

@@ -108,19 +108,31 @@ def lane(
         net = shape.network()
         record = record_of(key, dim, signal)
         out: dict[str, Results] = {
-            s.name: s.per_instance(net, record, shape) for s in suites if s.per_instance is not None
+            s.name: named(s, s.per_instance(net, record, shape)) for s in suites if s.per_instance is not None
         }
         if per_evaluation:
             ks = jnp.asarray(sizes)
 
             def evaluate(point: KKTPoint, k: Array) -> dict[str, Results]:
                 e = Evaluation(shape, net, record, point, forget_set(record, k), k)
-                return {s.name: s.evaluate(e) for s in per_evaluation if s.evaluate is not None}
+                return {s.name: named(s, s.evaluate(e)) for s in per_evaluation if s.evaluate is not None}
 
             out |= jax.vmap(jax.vmap(evaluate, (None, 0)), (0, None))(both_thetas(record), ks)
         return out
 
     return run
+
+
+def named(suite: Suite, results: Results) -> Results:
+    """The results, if they are what a suite returns; ValueError otherwise."""
+    if not isinstance(results, dict):
+        raise ValueError(f"claim {suite.name} returned {type(results).__name__}, expected a dict of named results")
+    for name, value in results.items():
+        if not isinstance(name, str) or "|" in name or (isinstance(value, Check) and name.count("/") != 2):
+            raise ValueError(f"claim {suite.name}: result {name!r}, expected a name 'certificate/strength/quantity'")
+        if not isinstance(value, Check | jax.Array | np.ndarray):
+            raise ValueError(f"claim {suite.name}: result {name!r} is {type(value).__name__}, expected check(...)")
+    return results
 
 
 def unless(condition: Any, reason: Reason) -> Array:

@@ -118,7 +118,10 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     (the first forget size)."""
     block = blocks[0]
     axes = figure.subplots(1, 2)
-    titles = (r"pairs with a sign: provably kept where $|z_{ji}| > |u_j|\varphi\sum_r\lambda_r s_{jr}$", "kinks")
+    titles = (
+        "pairs with a sign, provably kept where\n" r"$|z_{ji}| > |u_j|\,\varphi\,\Sigma_r\lambda_r s_{jr}$",
+        "kinks",
+    )
     for ax, series, title in zip(axes, (_SIGNS, _KINKS), titles, strict=True):
         for name, theta, label, style in series:
             values = np.asarray(block.results["activations"][name])[:, THETAS.index(theta), 0]

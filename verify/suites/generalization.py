@@ -115,8 +115,9 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         size = f"m = {block.shape.m}" + (f", n = {block.shape.n}" if kind == "relu" else "")
         ax.set(xscale="log", yscale="log", xlabel="dimension d")
         ax.set_title(f"{'linear model' if kind == 'linear' else 'two-layer network'}, {size}", fontsize=10)
-        ax.set_ylim(bottom=0.1)
         ax.legend(fontsize=7, handlelength=3)
+    shown = [v for ax in axes for line in ax.get_lines() for v in line.get_ydata() if v > 0.1]
+    axes[0].set_ylim(bottom=0.5 * min(shown, default=0.2))
     axes[0].set_ylabel("−ln(test error)")
 
 
@@ -160,7 +161,7 @@ def _draw_network(ax: Any, block: Any, grid: Any, a: float, style: int) -> None:
     low, high = interval(count, total)
     middle = -np.log(count / total)
     reach = np.stack([middle + np.log(high), -np.log(low) - middle])
-    label = "sampled after, Clopper-Pearson" if first else None
+    label = "sampled after, Clopper-Pearson" if first and seen.any() else None
     ax.errorbar(d[seen] * 1.15**style, middle, reach, fmt="*", color=colour, capsize=3, label=label)
     if first:
         nothing = -np.log(interval(0, total)[1][0])

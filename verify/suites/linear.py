@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gaunlearn_jax import bounds
+from verify.plots import bounds_figure
 from verify.suite import Evaluation, Results, Suite
 
 
@@ -25,5 +26,6 @@ SUITE = Suite(
     statement="one ascent step on a trained linear model is (epsilon, delta, tau)-successful unlearning",
     source="docs/theory, Theorem L and Theorem P (the paper's Theorem 3.1)",
     evaluate=evaluate,
+    draw=bounds_figure("linear", ("projection", "epsilon"), ("scaling", "delta")),
     models=("linear",),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gaunlearn_jax import bounds
 from gaunlearn_jax._types import Status
+from verify.plots import bounds_figure
 from verify.suite import Evaluation, Results, Suite
 
 
@@ -26,5 +27,6 @@ SUITE = Suite(
     statement="one ascent step on a trained two-layer network is (epsilon, delta, tau)-successful unlearning",
     source="docs/theory, Theorem P and Theorem R (the paper's Theorem 4.1)",
     evaluate=evaluate,
+    draw=bounds_figure("relu", ("projection", "epsilon"), ("projection", "tau")),
     models=("relu",),
 )
