@@ -86,4 +86,5 @@ def machine() -> str:
         with open("/proc/cpuinfo") as info:
             model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), model)
     devices = f", {jax.devices()[0].device_kind}" if jax.default_backend() != "cpu" else ""
-    return f"{len(os.sched_getaffinity(0))} cores of {model}{devices}; Python {platform.python_version()}, jax {jax.__version__}"
+    versions = f"Python {platform.python_version()}, jax {jax.__version__}"
+    return f"{len(os.sched_getaffinity(0))} cores of {model}{devices}; {versions}"
