@@ -16,19 +16,18 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import numerics
 from verify import certificate_file, targets
 from verify.check import Check
-from verify.targets import FREE, Candidate, Space
+from verify.targets import FREE, Candidate, Space, Start
 
 #: steps of ascent between two generations, their size in the arguments of tanh, generations without progress until
 #: the population is drawn afresh
@@ -70,32 +69,59 @@ def ratios(sides: Check) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def ascent(target: str, space: Space) -> Callable[[Candidate], Population]:
-    """The compiled function candidates -> the best that each lane met in STEPS steps, and its sides."""
-    optimizer = optax.adam(RATE, b1=0.7, b2=0.9)
+def _solver(space: Space, needs_first: bool) -> Callable[[Candidate], Start]:
+    def solve(c: Candidate) -> Start:
+        return targets.solve(space, needs_first, targets.data_of(space, c), c.pattern, c.forget)
 
-    def climb(start: Candidate) -> Population:
+    return jax.jit(jax.vmap(solve))
+
+
+class _Climb(NamedTuple):
+    """A candidate on its way up, the moments of Adam, and the best that it met."""
+
+    now: Candidate
+    moments: Any
+    best: Population
+
+
+_ADAM = optax.adam(RATE, b1=0.7, b2=0.9)
+
+
+@functools.lru_cache(maxsize=64)
+def _step(target: str, space: Space) -> Callable[[_Climb, Start], _Climb]:
+    """One step of gradient ascent on the active sets of `start`."""
+
+    def step(c: _Climb, start: Start) -> _Climb:
         def value(free: dict[str, Any]) -> tuple[Any, Check]:
-            sides = targets.TARGETS[target].sides(targets.instance(space, start._replace(**free)))
+            sides = targets.TARGETS[target].sides(targets.instance(space, c.now._replace(**free), start))
             return targets.ratio(sides), sides
 
-        def step(carry: Any, _: None) -> tuple[Any, None]:
-            free, moments, best = carry
-            (now, sides), slope = jax.value_and_grad(value, has_aux=True)(free)
-            # a kink of the bound itself (a norm of 0) has no derivative: the lane then waits for the next generation
-            slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), -g, 0.0), slope)
-            better = now > targets.ratio(best[1])
-            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), (free, sides), best)
-            moves, moments = optimizer.update(slope, moments)
-            return (optax.apply_updates(free, moves), moments, best), None
+        free = _free(c.now)
+        (now, sides), slope = jax.value_and_grad(value, has_aux=True)(free)
+        # a kink of the bound itself (a norm of 0) has no derivative: the lane then waits for the next generation
+        slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), -g, 0.0), slope)
+        better = now > targets.ratio(c.best[1])
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), (c.now, sides), c.best)
+        moves, moments = _ADAM.update(slope, c.moments)
+        return _Climb(c.now._replace(**optax.apply_updates(free, moves)), moments, best)
 
-        free = {name: getattr(start, name) for name in FREE}
-        shapes = jax.eval_shape(value, free)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        (_, _, best), _ = lax.scan(step, (free, optimizer.init(free), (free, nothing)), None, length=STEPS)
-        return start._replace(**best[0]), best[1]
+    return jax.jit(jax.vmap(step))
 
-    return jax.jit(jax.vmap(climb))
+
+def _free(c: Candidate) -> dict[str, Any]:
+    return {name: getattr(c, name) for name in FREE}
+
+
+def climb(target: str, space: Space, start: Candidate) -> Population:
+    """The best that each lane meets in STEPS steps of gradient ascent, and its two sides."""
+    lanes = start.labels.shape[0]
+    nothing = Check(*(np.zeros(lanes, t) for t in (float, float, float, np.int32, bool, float)))
+    start = jax.tree.map(jnp.asarray, start)
+    way = _Climb(start, jax.vmap(_ADAM.init)(_free(start)), (start, jax.tree.map(jnp.asarray, nothing)))
+    solve = _solver(space, targets.TARGETS[target].needs_first)
+    for _ in range(STEPS):
+        way = _step(target, space)(way, solve(way.now))
+    return jax.tree.map(np.asarray, way.best)
 
 
 def fresh(rng: np.random.Generator, space: Space, count: int) -> Candidate:
@@ -181,7 +207,7 @@ def search(
         began = time.perf_counter()
         rng = np.random.default_rng([seed, state.generation])
         start = fresh(rng, space, lanes) if state.elite is None else breed(rng, space, state.elite, lanes)
-        found = jax.tree.map(np.asarray, ascent(target, space)(start))
+        found = climb(target, space, start)
         state.generation += 1
         state.evaluations += lanes * STEPS
         improved = _select(state, found, max(2, lanes // 4))
@@ -262,23 +288,24 @@ def load(folder: Path | None, target: str, space: Space, seed: int) -> Search:
 
 
 def best_instance(state: Search) -> dict[str, Any]:
-    """data, point, forget, certificates and (psi, phi) of the best candidate."""
+    """gram, labels, point, forget, certificates and (psi, phi) of the best candidate."""
     assert state.best is not None
-    return _instance(state.space)(jax.tree.map(lambda leaf: leaf[0], state.best[0]))
+    whole = jax.tree.map(jnp.asarray, state.best[0])
+    found = _exported(state.space)(whole, _solver(state.space, False)(whole))
+    return jax.tree.map(lambda leaf: np.asarray(leaf[0]), found)
 
 
 @functools.lru_cache(maxsize=16)
-def _instance(space: Space) -> Callable[[Candidate], Any]:
-    def parts(candidate: Candidate) -> tuple[Any, ...]:
-        e = targets.instance(space, candidate)
-        return e.record.data, e.point, e.forget, e.certificates, (e.record.psi, e.record.phi)
+def _exported(space: Space) -> Callable[[Candidate, Start], dict[str, Any]]:
+    def parts(candidate: Candidate, start: Start) -> dict[str, Any]:
+        e = targets.instance(space, candidate, start)
+        assumption = (e.record.psi, e.record.phi)
+        return {
+            "gram": numerics.gram(e.record.data.points), "labels": e.record.data.labels, "point": e.point,
+            "forget": e.forget, "certificates": e.certificates, "assumption": assumption,
+        }  # fmt: skip
 
-    compiled = jax.jit(parts)
-
-    def call(candidate: Candidate) -> Any:
-        return dict(zip(("data", "point", "forget", "certificates", "assumption"), compiled(candidate), strict=True))
-
-    return call
+    return jax.jit(jax.vmap(parts))
 
 
 def document(state: Search) -> dict[str, Any]:
@@ -293,8 +320,8 @@ def document(state: Search) -> dict[str, Any]:
         bound = {"name": kind, "strength": strength} | _right_hand_sides(e, space, kind, strength)
     net, lam, given = space.network(), point.multipliers, certificate.multipliers
     return certificate_file.build(
-        model=space.model, gram=numerics.gram(e["data"].points), labels=e["data"].labels,
-        output_weights=net.output_weights, forget=np.asarray(e["forget"]), preactivations=point.preactivations,
+        model=space.model, gram=e["gram"], labels=e["labels"],
+        output_weights=net.output_weights, forget=e["forget"], preactivations=point.preactivations,
         multipliers=lam, mu=lam * point.selection, epsilon_1=float(point.epsilon), delta_1=float(point.delta),
         kind=kind, certificate_preactivations=certificate.preactivations, certificate_multipliers=given,
         certificate_mu=given * certificate.selection, epsilon=float(certificate.epsilon),

@@ -135,13 +135,26 @@ def on_sets(net: Network, data: Dataset, start: KKTPoint, selection: Array, reta
     return lam, c, jnp.where(start.preactivations == 0, 0.0, z)
 
 
-def kkt_point(net: Network, data: Dataset, pattern: Array, stretch: Array, tilt: Array) -> KKTPoint:
-    """The KKT point that the pattern loop reaches from `pattern`, pre-activations and multipliers times exp(stretch)
-    and exp(tilt), rescaled to margin 1. Kinks and signs, and so the Clarke selection, stay as they are."""
-    everyone = jnp.ones(data.num_points, bool)
-    frozen = lax.stop_gradient(data)
+class Start(NamedTuple):
+    """Solutions on whose active sets an instance is solved again: the KKT point that the pattern loop reaches, and the
+    first solve of Q_T (where a bound speaks of it)."""
+
+    whole: KKTPoint
+    first: KKTPoint | None
+
+
+def solve(space: Space, needs_first: bool, data: Dataset, pattern: Array, forget: Array) -> Start:
+    """Both solutions; not differentiable."""
+    net, everyone = space.network(), jnp.ones(space.m, bool)
     slopes = jnp.where(pattern, 1.0, net.negative_slope)
-    start = lax.stop_gradient(kkt.solve_pattern(net, frozen, slopes, everyone, kkt.MAX_REPEATS))
+    whole = kkt.solve_pattern(net, data, slopes, everyone, kkt.MAX_REPEATS)
+    return Start(whole, kkt.solve_pattern(net, data, whole.selection, ~forget, 0) if needs_first else None)
+
+
+def kkt_point(net: Network, data: Dataset, start: KKTPoint, stretch: Array, tilt: Array) -> KKTPoint:
+    """The KKT point on the sets of `start`, pre-activations and multipliers times exp(stretch) and exp(tilt), rescaled
+    to margin 1. Kinks and signs, and so the Clarke selection, stay as they are."""
+    everyone = jnp.ones(data.num_points, bool)
     lam, c, z = on_sets(net, data, start, start.selection, everyone)
     held = jnp.where(start.multipliers > 0, c / jnp.where(lam > 0, lam, 1.0), start.selection)
     selection = jnp.where((start.selection > net.negative_slope) & (start.selection < 1), held, start.selection)
@@ -158,12 +171,10 @@ def kkt_point(net: Network, data: Dataset, pattern: Array, stretch: Array, tilt:
     )  # fmt: skip
 
 
-def evaluation(space: Space, data: Dataset, pattern: Array, forget: Array, stretch: Any = 0.0, tilt: Any = 0.0) -> Any:
-    """The Evaluation of one instance, with the certificates that a bound speaks of."""
+def evaluation(space: Space, data: Dataset, forget: Array, start: Start, stretch: Array, tilt: Array) -> Evaluation:
+    """The Evaluation of one instance, with the certificates that the bounds speak of."""
     net = space.network()
-    stretch = jnp.broadcast_to(jnp.asarray(stretch, jnp.float64), (space.n, space.m))
-    tilt = jnp.broadcast_to(jnp.asarray(tilt, jnp.float64), (space.m,))
-    point = kkt_point(net, data, pattern, stretch, tilt)
+    point = kkt_point(net, data, start.whole, stretch, tilt)
     psi, phi, eps_d = ga.data.assumptions(data, net)
     run: Any = None  # nothing is trained
     nothing = jnp.zeros(2, jnp.uint32)
@@ -171,14 +182,18 @@ def evaluation(space: Space, data: Dataset, pattern: Array, forget: Array, stret
     e = Evaluation(Shape(space.model, space.m, space.n), net, record, point, forget, jnp.asarray(space.k))
     kinds = ("projection", "scaling") if space.model == "linear" else ("projection",)
     e.__dict__["certificates"] = {kind: ga.certificates.ALL[kind](net, data, point, forget) for kind in kinds}
+    e.__dict__["start"] = start
     return e
 
 
-def instance(space: Space, candidate: Candidate) -> Evaluation:
-    """The instance of a candidate."""
+def data_of(space: Space, candidate: Candidate) -> Dataset:
+    return dataset(points(space, candidate), candidate.labels)
+
+
+def instance(space: Space, candidate: Candidate, start: Start) -> Evaluation:
+    """The instance of a candidate, solved on the sets of `start`; differentiable in the free numbers."""
     stretch, tilt = (LOOSE * candidate.loose * jnp.tanh(v) for v in (candidate.stretch, candidate.tilt))
-    data = dataset(points(space, candidate), candidate.labels)
-    return evaluation(space, data, candidate.pattern, candidate.forget, stretch, tilt)
+    return evaluation(space, data_of(space, candidate), candidate.forget, start, stretch, tilt)
 
 
 # --- the bounds ---------------------------------------------------------------------------------------
@@ -208,10 +223,9 @@ def _multipliers(name: str) -> Callable[[Evaluation], Check]:
 
 def _retrained(e: Evaluation) -> tuple[Array, Array, Array]:
     """(theta*, lambda*, whether it was solved) of the first solve of Q_T, differentiable."""
-    retained, data = ~e.forget, e.record.data
-    point, frozen = lax.stop_gradient(e.point), lax.stop_gradient(data)
-    first = lax.stop_gradient(kkt.solve_pattern(e.net, frozen, point.selection, retained, 0))
-    selection = jnp.where(models.same_sign(e.net, data.labels), point.selection, first.selection)
+    retained, data, start = ~e.forget, e.record.data, e.__dict__["start"]
+    first = start.first
+    selection = jnp.where(models.same_sign(e.net, data.labels), start.whole.selection, first.selection)
     lam, c, _ = on_sets(e.net, data, first, selection, retained)
     made = e.net.output_weights[:, None] * data.labels * c
     return numerics.matmul(made, data.points), lam, first.status == int(Status.OK)
@@ -268,11 +282,13 @@ def _estimator(which: int) -> Callable[[Evaluation], Check]:
 
 
 class Target(NamedTuple):
-    """Both sides of one bound on an instance, the models it speaks of, where it is proved."""
+    """Both sides of one bound on an instance, the models it speaks of, where it is proved, whether it needs the first
+    solve of Q_T."""
 
     sides: Callable[[Evaluation], Check]
     models: tuple[str, ...]
     source: str
+    needs_first: bool = False
 
 
 LINEAR, RELU, BOTH = ("linear",), ("relu",), ("linear", "relu")
@@ -290,10 +306,10 @@ TARGETS: dict[str, Target] = {
     "relu/coarse/epsilon": Target(_success("projection", bounds.coarse_relu, "epsilon"), RELU, "Coarse forms"),
     "relu/coarse/delta": Target(_success("projection", bounds.coarse_relu, "delta"), RELU, "Coarse forms"),
     "relu/coarse/tau": Target(_success("projection", bounds.coarse_relu, "tau"), RELU, "Coarse forms"),
-    "retrain/distance": Target(_distance, BOTH, "Closeness to the retrained model"),
-    "identity/retrained": Target(functools.partial(_identity, witness="retrained"), BOTH, "Identity separation"),
-    "identity/projection": Target(functools.partial(_identity, witness="projection"), BOTH, "Identity separation"),
-    "identity/norm": Target(functools.partial(_identity, witness="norm"), BOTH, "Norm lemma"),
+    "retrain/distance": Target(_distance, BOTH, "Closeness to the retrained model", True),
+    "identity/retrained": Target(functools.partial(_identity, witness="retrained"), BOTH, "Identity separation", True),
+    "identity/projection": Target(functools.partial(_identity, witness="projection"), BOTH, "Identity separation", True),
+    "identity/norm": Target(functools.partial(_identity, witness="norm"), BOTH, "Norm lemma", True),
     "estimators/multiplier": Target(_estimator(0), BOTH, "Multiplier estimator"),
     "estimators/coarse": Target(_estimator(1), BOTH, "Multiplier estimator"),
     "activations/shift": Target(_shift, RELU, "Activation consistency"),
@@ -313,14 +329,8 @@ def select(name: str) -> list[str]:
     return found
 
 
-def compare(e: Evaluation, index: Array) -> Check:
-    """Both sides of the target of this index among `names_of(model)`; only that one is computed."""
-    branches = [functools.partial(TARGETS[name].sides, e) for name in names_of(e.net.kind)]
-    return lax.switch(index, branches)
-
-
 def names_of(model: str) -> list[str]:
-    """The targets that speak of a model, in the order of their indices."""
+    """The targets that speak of a model."""
     return [name for name, target in TARGETS.items() if model in target.models]
 
 
