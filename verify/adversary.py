@@ -115,9 +115,9 @@ def _free(c: Candidate) -> dict[str, Any]:
 def climb(target: str, space: Space, start: Candidate) -> Population:
     """The best that each lane meets in STEPS steps of gradient ascent, and its two sides."""
     lanes = start.labels.shape[0]
-    nothing = Check(*(np.zeros(lanes, t) for t in (float, float, float, np.int32, bool, float)))
+    nothing = Check(*(jnp.zeros(lanes, t) for t in (float, float, float, jnp.int32, bool, float)))
     start = jax.tree.map(jnp.asarray, start)
-    way = _Climb(start, jax.vmap(_ADAM.init)(_free(start)), (start, jax.tree.map(jnp.asarray, nothing)))
+    way = _Climb(start, jax.vmap(_ADAM.init)(_free(start)), (start, nothing))
     solve = _solver(space, targets.TARGETS[target].needs_first)
     for _ in range(STEPS):
         way = _step(target, space)(way, solve(way.now))
@@ -253,8 +253,8 @@ def save(folder: Path, state: Search, improved: bool = True) -> None:
     arrays: dict[str, Any] = {"header": np.frombuffer(json.dumps(counts).encode(), np.uint8)}
     for label, population in (("elite", state.elite), ("best", state.best)):
         if population is not None:
-            for part, values in zip(("candidate", "sides"), population, strict=True):
-                arrays |= {f"{label}.{part}.{k}": v for k, v in values._asdict().items()}
+            arrays |= {f"{label}.candidate.{k}": v for k, v in population[0]._asdict().items()}
+            arrays |= {f"{label}.sides.{k}": v for k, v in population[1]._asdict().items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     temporary = folder / f".{name}.{os.getpid()}.part"
@@ -275,11 +275,9 @@ def load(folder: Path | None, target: str, space: Space, seed: int) -> Search:
         state = Search(**counts)
         for label in ("elite", "best"):
             if f"{label}.sides.lhs" in arrays:
-                parts = (
-                    kind(**{k: arrays[f"{label}.{part}.{k}"] for k in kind._fields})  # type: ignore[attr-defined]
-                    for part, kind in (("candidate", Candidate), ("sides", Check))
-                )
-                setattr(state, label, tuple(parts))
+                candidate = Candidate(*(arrays[f"{label}.candidate.{k}"] for k in Candidate._fields))
+                sides = Check(*(arrays[f"{label}.sides.{k}"] for k in Check._fields))
+                setattr(state, label, (candidate, sides))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not the state of a search ({error}); delete it or choose another --out") from None
     if (state.target, state.space, state.seed) != (target, space, seed):

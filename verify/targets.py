@@ -14,7 +14,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -75,16 +74,16 @@ class Space:
 class Candidate(NamedTuple):
     """Free numbers: off [m, m] and diagonal [m] of the Gram matrix, stretch [n, m] of pre-activations and tilt [m] of
     multipliers, used where `loose` is 1 (0: an exact KKT point). Choices: labels, pattern of active same-sign pairs,
-    forget set."""
+    forget set. A population has a lane axis in front; its arrays may be NumPy's."""
 
-    off: Array
-    diagonal: Array
-    stretch: Array
-    tilt: Array
-    labels: Array
-    pattern: Array
-    forget: Array
-    loose: Array
+    off: Any
+    diagonal: Any
+    stretch: Any
+    tilt: Any
+    labels: Any
+    pattern: Any
+    forget: Any
+    loose: Any
 
 
 FREE = ("off", "diagonal", "stretch", "tilt")
@@ -308,7 +307,9 @@ TARGETS: dict[str, Target] = {
     "relu/coarse/tau": Target(_success("projection", bounds.coarse_relu, "tau"), RELU, "Coarse forms"),
     "retrain/distance": Target(_distance, BOTH, "Closeness to the retrained model", True),
     "identity/retrained": Target(functools.partial(_identity, witness="retrained"), BOTH, "Identity separation", True),
-    "identity/projection": Target(functools.partial(_identity, witness="projection"), BOTH, "Identity separation", True),
+    "identity/projection": Target(
+        functools.partial(_identity, witness="projection"), BOTH, "Identity separation", True
+    ),
     "identity/norm": Target(functools.partial(_identity, witness="norm"), BOTH, "Norm lemma", True),
     "estimators/multiplier": Target(_estimator(0), BOTH, "Multiplier estimator"),
     "estimators/coarse": Target(_estimator(1), BOTH, "Multiplier estimator"),
@@ -358,5 +359,3 @@ def with_one_active(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray
         first = np.arange(mine.shape[1])[None, :, None] == lucky
         mine |= first & ~mine.any(axis=1, keepdims=True)
     return pattern
-
-
