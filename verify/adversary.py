@@ -45,6 +45,7 @@ class Search:
     target: str
     space: Space
     seed: int
+    lanes: int = 64
     elite: Population | None = None
     best: Population | None = None
     generation: int = 0
@@ -202,7 +203,7 @@ def search(
     `folder` keeps the state and the certificate file of the best instance from the moment it is found. `factor` < 1
     weakens the bound on purpose, to see that the search would notice. ValueError for a state of another search.
     """
-    state = load(folder, target, space, seed)
+    state = load(folder, target, space, seed, lanes)
     while state.seconds < seconds and not state.violated(factor):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, state.generation])
@@ -262,13 +263,13 @@ def save(folder: Path, state: Search, improved: bool = True) -> None:
     temporary.replace(folder / f"state-{name}.npz")
 
 
-def load(folder: Path | None, target: str, space: Space, seed: int) -> Search:
+def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int) -> Search:
     """The saved state of this search, or a new one; ValueError for a file that is no such state."""
     path = None if folder is None else folder / f"state-{stem(target, space)}.npz"
     if path is None or not path.exists():
-        return Search(target, space, seed)
+        return Search(target, space, seed, lanes)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         counts = json.loads(arrays["header"].tobytes())
         counts["space"] = Space(**counts["space"])
@@ -280,16 +281,19 @@ def load(folder: Path | None, target: str, space: Space, seed: int) -> Search:
                 setattr(state, label, (candidate, sides))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not the state of a search ({error}); delete it or choose another --out") from None
-    if (state.target, state.space, state.seed) != (target, space, seed):
-        raise ValueError(f"{path} belongs to another search (seed {state.seed}); choose another --out or that --seed")
+    if (state.target, state.space, state.seed, state.lanes) != (target, space, seed, lanes):
+        raise ValueError(
+            f"{path} belongs to another search (--seed {state.seed} --lanes {state.lanes}); give these or another --out"
+        )
     return state
 
 
 def best_instance(state: Search) -> dict[str, Any]:
     """gram, labels, point, forget, certificates and (psi, phi) of the best candidate."""
     assert state.best is not None
-    whole = jax.tree.map(jnp.asarray, state.best[0])
-    found = _exported(state.space)(whole, _solver(state.space, False)(whole))
+    # as many copies as there are lanes: no further compilation of the solver
+    copies = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), state.lanes, axis=0), state.best[0])
+    found = _exported(state.space)(copies, _solver(state.space, False)(copies))
     return jax.tree.map(lambda leaf: np.asarray(leaf[0]), found)
 
 
