@@ -69,6 +69,11 @@ def ratios(sides: Check) -> np.ndarray:
     return np.nan_to_num(np.asarray(targets.ratio(sides)), nan=0.0)
 
 
+def _program(space: Space) -> Space:
+    """The space that stands for all forget sizes: a compiled function reads k off the forget set."""
+    return dataclasses.replace(space, k=1)
+
+
 @functools.lru_cache(maxsize=16)
 def _solver(space: Space, needs_first: bool) -> Callable[[Candidate], Start]:
     def solve(c: Candidate) -> Start:
@@ -119,9 +124,9 @@ def climb(target: str, space: Space, start: Candidate) -> Population:
     nothing = Check(*(jnp.zeros(lanes, t) for t in (float, float, float, jnp.int32, bool, float)))
     start = jax.tree.map(jnp.asarray, start)
     way = _Climb(start, jax.vmap(_ADAM.init)(_free(start)), (start, nothing))
-    solve = _solver(space, targets.TARGETS[target].needs_first)
+    solve, step = _solver(_program(space), targets.TARGETS[target].needs_first), _step(target, _program(space))
     for _ in range(STEPS):
-        way = _step(target, space)(way, solve(way.now))
+        way = step(way, solve(way.now))
     return jax.tree.map(np.asarray, way.best)
 
 
@@ -293,8 +298,9 @@ def best_instance(state: Search) -> dict[str, Any]:
     assert state.best is not None
     # as many copies as there are lanes: no further compilation of the solver
     copies = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), state.lanes, axis=0), state.best[0])
-    found = _exported(state.space)(copies, _solver(state.space, False)(copies))
-    return jax.tree.map(lambda leaf: np.asarray(leaf[0]), found)
+    space = _program(state.space)
+    found = _exported(space)(copies, _solver(space, False)(copies))
+    return jax.tree.map(lambda leaf: leaf[0], found)
 
 
 @functools.lru_cache(maxsize=16)
@@ -323,7 +329,7 @@ def document(state: Search) -> dict[str, Any]:
     net, lam, given = space.network(), point.multipliers, certificate.multipliers
     return certificate_file.build(
         model=space.model, gram=e["gram"], labels=e["labels"],
-        output_weights=net.output_weights, forget=e["forget"], preactivations=point.preactivations,
+        output_weights=net.output_weights, forget=np.asarray(e["forget"]), preactivations=point.preactivations,
         multipliers=lam, mu=lam * point.selection, epsilon_1=float(point.epsilon), delta_1=float(point.delta),
         kind=kind, certificate_preactivations=certificate.preactivations, certificate_multipliers=given,
         certificate_mu=given * certificate.selection, epsilon=float(certificate.epsilon),

@@ -74,16 +74,16 @@ def describe(state: Search) -> str:
     if state.ratio <= 0:
         return "nothing: the bound never applied, or its left side is never positive"
     e = adversary.best_instance(state)
-    point, gone, y = e["point"], e["forget"], e["labels"]
+    point, gone, y, gram = e["point"], *(np.asarray(e[name]) for name in ("forget", "labels", "gram"))
     psi, phi = (float(v) for v in e["assumption"])
-    off = (y[:, None] * e["gram"] * y)[np.triu_indices(y.size, 1)] / phi
+    off = (y[:, None] * gram * y)[np.triu_indices(y.size, 1)] / phi
     parts = [
         f"labels +{np.sum(y > 0)}/-{np.sum(y < 0)}",
         f"eps_d {4 * y.size * state.space.n * phi:.3g}, psi {psi:.3g}",
         f"y_iy_jK_ij within 1 % of +phi {np.mean(off > 0.99):.0%}, of -phi {np.mean(off < -0.99):.0%}",
     ]
     if state.space.model == "relu":
-        z = point.preactivations
+        z = np.asarray(point.preactivations)
         active = ", ".join(str(int(a)) for a in np.sum(z[:, gone] > 0, axis=0))
         parts += [f"neurons active on forgotten points {active} of {state.space.n}", f"kinks {np.mean(z == 0):.0%}"]
     if point.epsilon > 1e-9:

@@ -178,7 +178,7 @@ def evaluation(space: Space, data: Dataset, forget: Array, start: Start, stretch
     run: Any = None  # nothing is trained
     nothing = jnp.zeros(2, jnp.uint32)
     record = Record(data, run, point, point, psi, phi, eps_d, jnp.arange(space.m), nothing, nothing)
-    e = Evaluation(Shape(space.model, space.m, space.n), net, record, point, forget, jnp.asarray(space.k))
+    e = Evaluation(Shape(space.model, space.m, space.n), net, record, point, forget, jnp.sum(forget))
     kinds = ("projection", "scaling") if space.model == "linear" else ("projection",)
     e.__dict__["certificates"] = {kind: ga.certificates.ALL[kind](net, data, point, forget) for kind in kinds}
     e.__dict__["start"] = start

@@ -1,0 +1,88 @@
+"""How tight are the bounds?  python -m benchmarks.tightness [--seconds S] [--samples N] [--out DIR]
+
+For each bound and several (m, n, k): the worst ratio left/right over random instances (Gaussian points in the dimension
+whose phi is typically the class's; Gram matrices uniform in the class) and the worst that the adversary finds, as the
+Markdown table of docs/theory/tightness.md. Exact KKT points from random activation patterns in both kinds of samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gaunlearn_jax as ga
+from gaunlearn_jax import sweep
+from verify import adversary, report, targets
+from verify.targets import TARGETS, Space
+
+SPACES = (
+    Space("linear", 10, k=1), Space("linear", 10, k=3), Space("relu", 6, 8, 1), Space("relu", 6, 8, 2),
+    Space("relu", 10, 40, 1),
+)  # fmt: skip
+
+
+def dimension(space: Space) -> float:
+    """d at which the median of max_{i != j} |<x_i, x_j>| of Gaussian points is phi: phi sqrt(d) does not depend on d."""
+    large = 1e12
+    keys = jax.random.split(jax.random.key(1), 400)
+    phi = jax.vmap(lambda key: ga.data.assumptions(ga.data.gaussian(key, space.m, large), space.network())[1])(keys)
+    return float(large * (np.median(np.asarray(phi)) / space.phi) ** 2)
+
+
+@functools.lru_cache(maxsize=8)
+def sampler(space: Space, source: str) -> Any:
+    """One lane of a sample: (key, dimension, choices) -> the ratio of every bound of the model."""
+
+    def lane(key: Any, dim: Any, choices: dict[str, Any]) -> dict[str, Any]:
+        labels, pattern, forget = choices["labels"], choices["pattern"], choices["forget"]
+        if source == "gaussian":
+            data = ga.data.gaussian(key, space.m, dim, labels)
+        else:
+            off, diagonal = (jnp.arctanh(jax.random.uniform(k, (space.m,) * r, minval=-1.0, maxval=1.0))
+                             for r, k in zip((2, 1), jax.random.split(key), strict=True))  # fmt: skip
+            candidate = targets.Candidate(off, diagonal, None, None, labels, pattern, forget, 0.0)
+            data = targets.data_of(space, candidate)
+        start = targets.solve(space, True, data, pattern, forget)
+        e = targets.evaluation(space, data, forget, start, jnp.zeros((space.n, space.m)), jnp.zeros(space.m))
+        return {name: targets.ratio(TARGETS[name].sides(e)) for name in targets.names_of(space.model)}
+
+    return lane
+
+
+def sampled(space: Space, source: str, samples: int) -> dict[str, float]:
+    """The worst ratio of each bound over random instances."""
+    choices = targets.random_choices(np.random.default_rng(2), space, samples)
+    keys = jax.random.split(jax.random.key(3), samples)
+    dims = np.full(samples, dimension(space))
+    found = sweep.batched(sampler(space, source), keys, dims, choices)
+    return {name: float(np.nanmax(values)) for name, values in found.items()}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seconds", type=float, default=60.0, help="of search per bound, compilation included")
+    options.add_argument("--samples", type=int, default=10_000)
+    options.add_argument("--out", type=Path, default=None, help="keep the states of the searches; resumes")
+    given = options.parse_args()
+    report.set_up_jax()
+    print("| bound | m, n, k | Gaussian samples | Gram samples | adversary | against the better sample |")
+    print("|---|---|---|---|---|---|")
+    for space in SPACES:
+        random = [sampled(space, source, given.samples) for source in ("gaussian", "gram")]
+        for name in targets.names_of(space.model):
+            state = adversary.search(name, space, seconds=given.seconds, folder=given.out)
+            best = max(r[name] for r in random)
+            times = f"{state.ratio / best:.2f}x" if best > 0 else ""
+            cells = [f"`{name}`", f"{space.m}, {space.n}, {space.k}", *(f"{r[name]:.3g}" for r in random)]
+            note = " **violated**" if state.violated() else ""
+            print("| " + " | ".join([*cells, f"{state.ratio:.6g}{note}", times]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
