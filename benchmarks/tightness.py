@@ -37,8 +37,8 @@ def dimension(space: Space) -> float:
 
 
 @functools.lru_cache(maxsize=8)
-def sampler(space: Space, source: str) -> Any:
-    """One lane of a sample: (key, dimension, choices) -> the ratio of every bound of the model."""
+def sampler(space: Space, source: str, names: tuple[str, ...]) -> Any:
+    """One lane of a sample: (key, dimension, choices) -> the ratio of every bound named."""
 
     def lane(key: Any, dim: Any, choices: dict[str, Any]) -> dict[str, Any]:
         labels, pattern, forget = choices["labels"], choices["pattern"], choices["forget"]
@@ -49,25 +49,25 @@ def sampler(space: Space, source: str) -> Any:
                              for r, k in zip((2, 1), jax.random.split(key), strict=True))  # fmt: skip
             candidate = targets.Candidate(off, diagonal, None, None, labels, pattern, forget, 0.0)
             data = targets.data_of(space, candidate)
-        start = targets.solve(space, True, data, pattern, forget)
+        start = targets.solve(space, any(TARGETS[name].needs_first for name in names), data, pattern, forget)
         loose = targets.LOOSE * choices["loose"]
         noise = (
             jax.random.normal(jax.random.fold_in(key, i), s) for i, s in enumerate(((space.n, space.m), (space.m,)))
         )
         e = targets.evaluation(space, data, forget, start, *(loose * jnp.tanh(v) for v in noise))
-        return {name: targets.ratio(TARGETS[name].sides(e)) for name in targets.names_of(space.model)}
+        return {name: targets.ratio(TARGETS[name].sides(e)) for name in names}
 
     return lane
 
 
-def sampled(space: Space, source: str, samples: int) -> dict[str, float]:
+def sampled(space: Space, source: str, names: tuple[str, ...], samples: int) -> dict[str, float]:
     """The worst ratio of each bound over random instances."""
     choices = targets.random_choices(np.random.default_rng(2), space, samples)
     rng = np.random.default_rng(4)
     choices["loose"] = np.where(rng.random(samples) < 0.5, 0.0, 10 ** rng.uniform(-2, 0, samples))
     keys = jax.random.split(jax.random.key(3), samples)
     dims = np.full(samples, dimension(space))
-    found = sweep.batched(sampler(space, source), keys, dims, choices)
+    found = sweep.batched(sampler(space, source, names), keys, dims, choices)
     return {name: float(np.nanmax(values)) for name, values in found.items()}
 
 
@@ -75,14 +75,22 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=60.0, help="of search per bound, compilation included")
     options.add_argument("--samples", type=int, default=10_000)
+    options.add_argument("--bound", default=None, help="one claim or bound, as in `gaunlearn falsify` (default: all)")
+    options.add_argument("--size", default=None, metavar="M,N,K", help="one size (default: those of the page)")
     options.add_argument("--out", type=Path, default=None, help="keep the states of the searches; resumes")
     given = options.parse_args()
     report.set_up_jax()
     print("| bound | m, n, k | Gaussian samples | Gram samples | adversary | against the better sample |")
     print("|---|---|---|---|---|---|")
-    for space in SPACES:
-        random = [sampled(space, source, given.samples) for source in ("gaussian", "gram")]
-        for name in targets.names_of(space.model):
+    spaces = SPACES
+    if given.size is not None:
+        m, n, k = map(int, given.size.split(","))
+        spaces = (Space("relu" if n > 1 else "linear", m, n, k),)
+    wanted = tuple(TARGETS) if given.bound is None else tuple(targets.select(given.bound))
+    for space in spaces:
+        names = tuple(name for name in targets.names_of(space.model) if name in wanted)
+        random = [sampled(space, source, names, given.samples) for source in ("gaussian", "gram")]
+        for name in names:
             state = adversary.search(name, space, seconds=given.seconds, folder=given.out)
             best = max(r[name] for r in random)
             times = f"{state.ratio / best:.2f}x" if best > 1e-6 else ""
