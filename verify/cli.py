@@ -175,9 +175,12 @@ def _falsify(options: argparse.Namespace) -> int:
         return Space(model, options.points, options.neurons, options.forget, options.eps_d, options.psi)
 
     folder = report.writable_folder(options.out)
-    return falsify.falsify(
-        options.claim, space, minutes=options.minutes, lanes=options.lanes, seed=options.seed, folder=folder
-    )
+    sizes = {"minutes": options.minutes, "lanes": options.lanes, "seed": options.seed}
+    try:
+        return falsify.falsify(options.claim, space, folder=folder, **sizes)
+    except KeyboardInterrupt:
+        print(f"gaunlearn: interrupted; {folder} keeps the state, and the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _grid(options: argparse.Namespace) -> Any:
