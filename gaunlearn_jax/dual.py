@@ -204,7 +204,6 @@ def _newton_step(p: Programme, s: _State) -> _State:
     slopes = jnp.where(kink, 0.0, slopes)
     lam = jnp.where(s.capped, p.cap, jnp.where(s.support, s.lam, 0.0))
     c = jnp.where(kink, s.c, slopes * lam)
-
     lam, c = solve_on_sets(p, lam, c, slopes, kink, s.support)
     return _moved(p, s, lam, c, kink)
 
@@ -215,14 +214,16 @@ def solve_on_sets(
     """One Newton step on given sets, which solves their linear system: F_i = b_i on `support`, a zero gradient on
     `kink`, c = slopes lambda elsewhere (slopes are 0 on kinks). Inverses are constants to automatic differentiation, so
     a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
-    swept = lax.stop_gradient(jax.vmap(numerics.sweep, in_axes=(None, 0))(p.gram, kink))
+    # [m, m, n]: the neurons as the batch axis of the sweep
+    stacked = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
+    swept = lax.stop_gradient(numerics.sweep(stacked, kink.T))
     residual = jnp.where(kink, -numerics.matmul(c, p.gram), 0.0)
-    schur = jnp.einsum("j,ji,jik,jk->ik", p.weights, slopes, swept, slopes, precision=lax.Precision.HIGHEST)
-    through = jnp.einsum("jik,jk->ji", swept, residual, precision=lax.Precision.HIGHEST)
+    schur = jnp.einsum("j,ji,ikj,jk->ik", p.weights, slopes, swept, slopes, precision=lax.Precision.HIGHEST)
+    through = jnp.einsum("ikj,jk->ji", swept, residual, precision=lax.Precision.HIGHEST)
     right = p.target - jnp.sum(slopes * (gradient(p, c) + p.weights[:, None] * through), axis=0)
     inverse = lax.stop_gradient(numerics.sweep(schur, support))
     move = jnp.where(support, -numerics.matmul(inverse, jnp.where(support, right, 0.0)), 0.0)
-    spread = jnp.einsum("jik,jk->ji", swept, slopes * move, precision=lax.Precision.HIGHEST)
+    spread = jnp.einsum("ikj,jk->ji", swept, slopes * move, precision=lax.Precision.HIGHEST)
     lam = lam + move
     return lam, jnp.where(kink, c - through - spread, slopes * lam)
 
@@ -332,17 +333,18 @@ def _interior_step(p: Programme, exists: _Room, i: _Interior) -> _Interior:
     rate = _where(exists, jax.tree.map(jnp.divide, price, slack), 0.0)
 
     # the Newton matrix, [w K + D, B; B^T, S] with the pairs eliminated neuron by neuron
-    eye = jnp.eye(p.gram.shape[0])
-    hessian = p.weights[:, None, None] * p.gram
-    own = rate.low + rate.up + REGULARISATION * jnp.diagonal(hessian, axis1=1, axis2=2)
-    inverse = -jax.vmap(numerics.sweep)(hessian + own[:, :, None] * eye, free)
-    inverse = jnp.where(free[:, :, None] & free[:, None, :], inverse, 0.0)
-    couple = hessian * ref[:, None, :] + (below * rate.low - above * rate.up)[:, :, None] * eye
-    couple = jnp.where(free[:, :, None], couple, 0.0)
-    solved = jnp.einsum("jab,jbi->jai", inverse, couple, precision=hp)
-    schur = jnp.einsum("ji,jik,jk->ik", ref, hessian, ref, precision=hp)
+    eye = jnp.eye(p.gram.shape[0])[:, :, None]
+    hessian = p.gram[:, :, None] * p.weights
+    diagonal = jnp.diagonal(p.gram)[:, None] * p.weights
+    own = (rate.low + rate.up).T + REGULARISATION * diagonal
+    inverse = -numerics.sweep(hessian + own * eye, free.T)
+    inverse = jnp.where(free.T[:, None] & free.T, inverse, 0.0)
+    couple = hessian * ref.T + (below * rate.low - above * rate.up).T * eye
+    couple = jnp.where(free.T[:, None], couple, 0.0)
+    solved = jnp.einsum("abj,bij->aij", inverse, couple, precision=hp)
+    schur = jnp.einsum("ji,ikj,jk->ik", ref, hessian, ref, precision=hp)
     edge = rate.lam + rate.cap + jnp.sum(below**2 * rate.low + above**2 * rate.up, axis=0)
-    schur = schur + jnp.diag(edge) - jnp.einsum("jai,jak->ik", couple, solved, precision=hp)
+    schur = schur + jnp.diag(edge) - jnp.einsum("aij,akj->ik", couple, solved, precision=hp)
     schur = schur + jnp.diag(REGULARISATION * jnp.diagonal(schur))
     schur_inverse = numerics.sweep(schur, p.valid)
 
@@ -354,10 +356,10 @@ def _interior_step(p: Programme, exists: _Room, i: _Interior) -> _Interior:
         pull = _where(exists, jax.tree.map(lambda a, x, t: a / x - t, aim, slack, price), 0.0)
         right_e = jnp.where(free, -off_e + pull.low - pull.up, 0.0)
         right = -off_lam + pull.lam - pull.cap + jnp.sum(below * pull.low + above * pull.up, axis=0)
-        right = right - jnp.einsum("jai,ja->i", solved, right_e, precision=hp)
+        right = right - jnp.einsum("aij,ja->i", solved, right_e, precision=hp)
         d_lam = jnp.where(p.valid, -numerics.matmul(schur_inverse, jnp.where(p.valid, right, 0.0)), 0.0)
-        rest = right_e - jnp.einsum("jai,i->ja", couple, d_lam, precision=hp)
-        d_e = jnp.einsum("jab,jb->ja", inverse, rest, precision=hp)
+        rest = right_e - jnp.einsum("aij,i->ja", couple, d_lam, precision=hp)
+        d_e = jnp.einsum("abj,jb->ja", inverse, rest, precision=hp)
         d_slack = _where(exists, _Room(d_e + below * d_lam, above * d_lam - d_e, d_lam, -d_lam), 0.0)
         d_price = _where(exists, jax.tree.map(lambda q, r, d: q - r * d, pull, rate, d_slack), 0.0)
         return d_slack, d_price

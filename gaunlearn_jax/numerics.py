@@ -122,27 +122,31 @@ def project(params: Float[Array, "n p"], basis: Float[Array, "m p"]) -> Float[Ar
 
 
 @jax.jit
-def sweep(matrix: Float[Array, "m m"], pivots: Bool[Array, "m"], rank_tol: float = 2e-14) -> Array:
+def sweep(matrix: Float[Array, "m m ..."], pivots: Bool[Array, "m ..."], rank_tol: float = 2e-14) -> Array:
     """Sweep a symmetric positive semidefinite matrix on the index set B = pivots, F the rest.
 
     Returns the symmetric matrix with blocks BB: -inv(K_BB), BF: inv(K_BB) K_BF, FF: K_FF - K_FB inv(K_BB) K_BF.
-    One pass of elementwise updates per pivot, so a batch of small matrices runs at vector speed where one
-    factorisation call per matrix would not. A pivot that has shrunk below rank_tol of its own diagonal
-    depends on those before it: it is left out and its row and column are zero (Beaton 1964; Goodnight 1979).
+    Trailing axes are a batch: one elementwise rank-one update per pivot, at vector speed, where one factorisation call
+    per matrix would not be. A pivot that has shrunk below rank_tol of its own diagonal depends on those before it: it
+    is left out and its row and column are zero (Beaton 1964; Goodnight 1979).
     """
-    index = jnp.arange(matrix.shape[-1])
-    floor = rank_tol * jnp.diagonal(matrix)
+    m = matrix.shape[0]
+    index = jnp.arange(m).reshape((m,) + (1,) * (matrix.ndim - 2))
+    floor = rank_tol * jnp.moveaxis(jnp.diagonal(matrix), -1, 0)
 
-    def pivot(k: Array, a: Array) -> Array:
-        column = a[:, k]
-        d = column[k]
-        usable = pivots[k] & (d > floor[k])
-        inverse = jnp.where(usable, 1.0 / jnp.where(usable, d, 1.0), 0.0)
-        scaled = column * inverse
-        at_k = index == k
-        swept = a - column[:, None] * scaled
-        swept = jnp.where(at_k[:, None], scaled, jnp.where(at_k[:, None].T, scaled[:, None], swept))
-        swept = jnp.where(at_k[:, None] & at_k, -inverse, swept)
-        return jnp.where(pivots[k], swept, a)
+    def prepared(k: Array, a: Array) -> tuple[Array, Array, Array]:
+        """u, v and keep [m, ...] of  a <- keep_i keep_j a_ij - v_i u_j,  the sweep on pivot k."""
+        column, wanted = a[:, k], pivots[k]
+        usable = wanted & (column[k] > floor[k])
+        inverse = jnp.where(usable, 1.0 / jnp.where(usable, column[k], 1.0), 0.0)
+        at_k = (index == k) & wanted
+        u = jnp.where(at_k, -1.0, column)
+        return u, u * inverse, jnp.where(at_k, 0.0, 1.0)
 
-    return lax.fori_loop(0, matrix.shape[-1], pivot, matrix)
+    def pivot(k: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        a, u, v, keep = carry
+        a = keep[:, None] * keep * a - v[:, None] * u
+        # carried rather than made where it is used: the compiler would repeat the division for every entry
+        return a, *prepared(jnp.minimum(k + 1, m - 1), a)
+
+    return lax.fori_loop(0, m, pivot, (matrix, *prepared(jnp.asarray(0), matrix)))[0]

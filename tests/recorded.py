@@ -28,7 +28,7 @@ GRID = Grid(dims=(1e4, 1e8), points=(6,), neurons=(16,), seeds=12)
 @functools.lru_cache(maxsize=8)
 def recorded(shape: Shape, grid: Grid) -> tuple[dict[str, np.ndarray], Record]:
     """The lane arguments of a shape and the records of all its lanes."""
-    lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
+    lanes = records.lane_arguments(shape, grid.cells(shape.source), grid.seed_range())
     return lanes, sweep.batched(records.recorder(shape), lanes["key"], lanes["d"], lanes["signal"])
 
 

@@ -208,18 +208,19 @@ from gaunlearn_jax import sweep
 
 assert len(jax.local_devices()) == 8
 assert sweep.lane_sharding().num_devices == 8
-assert [sweep.chunk_size(n, c) for n, c in ((1, None), (23, 5), (1000, None), (300, 299))] == [16, 16, 256, 304]
+assert [sweep.chunk_size(n, c) for n, c in ((1, None), (23, 5), (1000, None), (300, 299))] == [16, 16, 512, 304]
 
 places = []
 def draw(key, dim):
-    jax.debug.inspect_array_sharding(dim, callback=lambda s: places.append(s.num_devices))
+    jax.debug.callback(places.append, jax.lax.axis_index("lanes"))
     return ga.data.gaussian(key, 3, dim).points
 
 keys = jax.vmap(lambda s: jax.random.key(s, impl="threefry2x32"))(jnp.arange(23))
 done = []
 out = sweep.batched(draw, keys, 10.0 ** (3 + np.arange(23) % 9), chunk=5, progress=lambda a, b: done.append((a, b)))
 assert done == [(16, 23), (23, 23)], done
-assert places and set(places) == {8}, places
+jax.effects_barrier()
+assert {int(p) for p in places} == set(range(8)), places
 np.save(sys.argv[1], out)
 """
 

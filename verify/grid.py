@@ -10,26 +10,33 @@ from gaunlearn_jax.data import MAX_DIM
 from verify.records import Shape
 from verify.suite import Suite
 
+#: dimensions and signals where none are given: both regimes of the worst-case bounds, and the decay of test errors
+DIMS = {"gaussian": (1e4, 1e8, 1e12, 1e13), "mixture": (1e3, 1e4, 1e6, 1e8, 1e10, 1e12)}
+SIGNALS = {"gaussian": (0.0,), "mixture": (0.02, 0.05, 0.1, 0.2)}
 #: bytes that one lane of a chunk occupies per neuron and squared point while its dual programmes are solved
 _BYTES = 8 * 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Dimensions d, numbers of points m, neurons n, sizes k of the forget set, seeds, signals of mixtures, the loss."""
+    """Dimensions d, numbers of points m, neurons n, sizes k of the forget set, seeds, signals of mixtures, the loss.
 
-    dims: tuple[float, ...] = (1e4, 1e8, 1e12, 1e13)
+    dims and signals of None stand for those of DIMS and SIGNALS; `of` puts them in."""
+
+    dims: tuple[float, ...] | None = None
     points: tuple[int, ...] = (10,)
     neurons: tuple[int, ...] = (40,)
     forget: tuple[int, ...] = (1, 2)
     seeds: int = 64
     seed_start: int = 0
-    signals: tuple[float, ...] = (0.05,)
+    signals: tuple[float, ...] | None = None
     loss: str = "exponential"
 
     def __post_init__(self) -> None:
         for name in ("dims", "points", "neurons", "forget", "signals"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values:
                 raise ValueError(f"--{name} is empty: give at least one value")
             if len(set(values)) != len(values):
@@ -41,7 +48,7 @@ class Grid:
         for m in self.points:
             if m < 2:
                 raise ValueError(f"--points {m}: at least 2 points are needed, one to forget and one to retain")
-            for d in self.dims:
+            for d in self.dims or ():
                 if not (math.isfinite(d) and m + 1 <= d <= MAX_DIM):
                     raise ValueError(f"--dims {d:g} with --points {m}: expected {m + 1} <= d <= {MAX_DIM:g}")
             for k in self.forget:
@@ -50,7 +57,7 @@ class Grid:
         for n in self.neurons:
             if n < 2:
                 raise ValueError(f"--neurons {n}: at least 2 are needed, one of each sign")
-        for a in self.signals:
+        for a in self.signals or ():
             if not math.isfinite(a):
                 raise ValueError(f"--signals {a}: expected finite numbers (0 < a < 1/4 in the theory)")
 
@@ -65,11 +72,18 @@ class Grid:
                         out[shape] = (*out.get(shape, ()), suite)
         return out
 
-    def signals_of(self, shape: Shape) -> tuple[float, ...]:
-        return self.signals if shape.source == "mixture" else (0.0,)
+    def of(self, source: str) -> Grid:
+        """This grid for data of a source ("gaussian" or "mixture"), its dims and signals put in."""
+        signals = self.signals if source == "mixture" and self.signals is not None else SIGNALS[source]
+        return dataclasses.replace(self, dims=self.dims or DIMS[source], signals=signals)
+
+    def cells(self, source: str) -> list[tuple[float, float]]:
+        """(d, signal) of every cell of a source, in the order of the lanes."""
+        here = self.of(source)
+        return [(d, a) for d in here.dims or () for a in here.signals or ()]
 
     def lanes(self, shape: Shape) -> int:
-        return len(self.dims) * len(self.signals_of(shape)) * self.seeds
+        return len(self.cells(shape.source)) * self.seeds
 
     def bytes_per_lane(self, shape: Shape) -> int:
         """An estimate of the working memory of one lane."""

@@ -25,6 +25,10 @@ Progress = Callable[[str, int, int], None]
 Recorder = Callable[[Shape], Callable[..., records.Record]]
 
 
+#: lanes per sealed part of a results folder: what a killed run loses at most
+PART_LANES = 512
+
+
 @dataclasses.dataclass(frozen=True)
 class Block:
     """All lanes of one shape: their seeds, dims and signals, and {claim: {name: result}} with a leading lane axis."""
@@ -57,30 +61,28 @@ def compute(
     shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder, progress: Progress | None
 ) -> Block:
     """Compute (or find on disk) the lanes of one shape. With several shards only what is on disk is returned."""
-    lanes = records.lane_arguments(shape, list(grid.dims), list(grid.signals_of(shape)), grid.seed_range())
+    lanes = records.lane_arguments(shape, grid.cells(shape.source), grid.seed_range())
     total = len(lanes["seed"])
     fn = lane(shape, suites, grid.forget, recorder(shape))
     size = sweep.chunk_size(total, place.chunk)
-
-    def rows(start: int, stop: int, batch: int, halved: Callable[[int], None] | None = None) -> Any:
-        args = (lanes[name][start:stop] for name in ("key", "d", "signal"))
-        return sweep.batched(fn, *args, chunk=batch, on_halved=halved)
 
     def report(done: int) -> None:
         if progress is not None:
             progress(slug(shape), done, total)
 
+    def rows(start: int, stop: int, before: int, batch: int, halved: Callable[[int], None] | None = None) -> Any:
+        args = (lanes[name][start:stop] for name in ("key", "d", "signal"))
+        return sweep.batched(fn, *args, chunk=batch, progress=lambda done, _: report(before + done), on_halved=halved)
+
+    report(0)
     if place.folder is None:
-        pieces = []
-        for start, stop in store.split_lanes(total, size):
-            pieces.append(rows(start, stop, size))
-            report(stop)
-        results = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+        results = rows(0, total, 0, size)
         return Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results)
 
     names = list(flatten(jax.eval_shape(jax.vmap(fn), *(lanes[n][:2] for n in ("key", "d", "signal")))))
-    described = grid.as_json() | {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
-    parts = [list(part) for part in store.split_lanes(total, size)]
+    told = {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
+    described = grid.of(shape.source).as_json() | told
+    parts = [list(part) for part in store.split_lanes(total, size * max(1, PART_LANES // size))]
     with store.create_or_resume(
         place.folder / slug(shape), described, names, parts, place.environment, size, shard=place.shard
     ) as opened:
@@ -89,10 +91,9 @@ def compute(
         report(done)
         for number in todo:
             start, stop = opened.record.parts[number]
-            part = flatten(rows(start, stop, opened.batch, lambda _: halve(opened)))
+            part = flatten(rows(start, stop, done, opened.batch, lambda _: halve(opened)))
             opened.write(number, np.column_stack(list(part.values())).astype(np.float64))
             done += stop - start
-            report(done)
     return load_block(place.folder / slug(shape))
 
 
@@ -144,7 +145,7 @@ def load_block(folder: Path) -> Block:
     stored = store.load(folder)
     given = stored.grid
     shape = Shape(**given["shape"])
-    signals = given["signals"] if shape.source == "mixture" else [0.0]
+    signals = given["signals"]
     seeds = range(given["seed_start"], given["seed_start"] + given["seeds"])
     d = np.repeat(given["dims"], len(signals) * len(seeds))
     signal = np.tile(np.repeat(signals, len(seeds)), len(given["dims"]))

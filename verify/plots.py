@@ -32,7 +32,7 @@ def band(ax: Any, x: np.ndarray, samples: np.ndarray, label: str, style: int) ->
 
 def per_dim(grid: Grid, block: Any, values: np.ndarray) -> np.ndarray:
     """Values of a block's lanes [lanes, ...] regrouped by dimension: [lanes per dimension, dims, ...]."""
-    return np.stack([np.asarray(values)[block.d == d] for d in grid.dims], axis=1)
+    return np.stack([np.asarray(values)[block.d == d] for d in grid.dims or ()], axis=1)
 
 
 def figures(folder: Path, suites: tuple[Suite, ...]) -> list[Path]:
@@ -50,7 +50,7 @@ def figures(folder: Path, suites: tuple[Suite, ...]) -> list[Path]:
         if suite.draw is None or not mine:
             continue
         figure = Figure(figsize=(8, 4.8), layout="constrained")
-        suite.draw(figure, mine, grid)
+        suite.draw(figure, mine, grid.of(suite.data_source))
         for ending in ("png", "svg"):
             path = out / f"{suite.name}.{ending}"
             figure.savefig(path, dpi=150)

@@ -104,9 +104,8 @@ def forget_set(record: Record, k: Any) -> Array:
     return jnp.zeros(record.order.shape[0], bool).at[record.order].set(jnp.arange(record.order.shape[0]) < k)
 
 
-def lane_arguments(shape: Shape, dims: list[float], signals: list[float], seeds: range) -> dict[str, np.ndarray]:
-    """Seeds, dims, signals and keys of all lanes of a shape, ordered by dim, then signal, then seed."""
-    cells = [(d, s) for d in dims for s in signals]
+def lane_arguments(shape: Shape, cells: list[tuple[float, float]], seeds: range) -> dict[str, np.ndarray]:
+    """Seeds, dims, signals and keys of all lanes of a shape: of each cell (d, signal), every seed."""
     return {
         "seed": np.tile(np.asarray(seeds, np.int64), len(cells)),
         "d": np.repeat([d for d, _ in cells], len(seeds)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -34,12 +35,20 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
 
 def set_up_jax() -> None:
-    """64-bit arrays, and compilations kept in the user's cache folder so that the second start is fast."""
+    """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start."""
     jax.config.update("jax_enable_x64", True)
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # too late where this process has computed something already
+            jax.config.update("jax_num_cpu_devices", cores())
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "gaunlearn" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def process_share(distributed: bool) -> tuple[int, int]:
@@ -224,13 +233,14 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     keys = [c for c in keys if any(row[c] for row in mine)]
     for column in keys:
         table.add_column(column, no_wrap=True)
-    for d in grid.dims:
+    dims = grid.of(suite.data_source).dims or ()
+    for d in dims:
         table.add_column(f"d = {short_number(d)}", justify="right", no_wrap=True)
     lines: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
     for row in mine:
         lines.setdefault(tuple(row[c] or "" for c in keys), {}).setdefault(row["grid"]["d"], []).append(row)
     for key in sorted(lines):
-        table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in grid.dims))
+        table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in dims))
     console.print(table)
 
 

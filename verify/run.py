@@ -43,26 +43,24 @@ def rows(blocks: list[Block], suites: tuple[Suite, ...], grid: Grid) -> list[dic
 def _cell_rows(block: Block, suite: Suite, grid: Grid) -> list[dict[str, Any]]:
     """Rows of statements about a whole cell: made on the host from the plain arrays of its lanes."""
     out = []
-    for d in grid.dims:
-        for signal in grid.signals_of(block.shape):
-            here = (block.d == d) & (block.signal == signal)
-            arrays = {n: np.asarray(v)[here] for n, v in block.results[suite.name].items() if not isinstance(v, Check)}
-            assert suite.per_cell is not None
-            for name, result in suite.per_cell(block.shape, d, signal, arrays).items():
-                row = _row(block, suite, name, None, None, d, signal)
-                seeds = np.full(np.size(result.lhs), grid.seed_start)
-                out.append(row | tally(jax.tree.map(np.atleast_1d, result), seeds))
+    assert suite.per_cell is not None
+    for d, signal in grid.cells(block.shape.source):
+        here = (block.d == d) & (block.signal == signal)
+        arrays = {n: np.asarray(v)[here] for n, v in block.results[suite.name].items() if not isinstance(v, Check)}
+        for name, result in suite.per_cell(block.shape, d, signal, arrays).items():
+            row = _row(block, suite, name, None, None, d, signal)
+            seeds = np.full(np.size(result.lhs), grid.seed_start)
+            out.append(row | tally(jax.tree.map(np.atleast_1d, result), seeds))
     return out
 
 
 def _rows_of(block: Block, suite: Suite, grid: Grid, name: str, result: Check) -> list[dict[str, Any]]:
     out = []
-    for d in grid.dims:
-        for signal in grid.signals_of(block.shape):
-            here = (block.d == d) & (block.signal == signal)
-            for theta, k, values in _evaluations(suite, grid, result):
-                row = _row(block, suite, name, theta, k, d, signal)
-                out.append(row | tally(jax.tree.map(lambda v, here=here: v[here], values), block.seed[here]))
+    for d, signal in grid.cells(block.shape.source):
+        here = (block.d == d) & (block.signal == signal)
+        for theta, k, values in _evaluations(suite, grid, result):
+            row = _row(block, suite, name, theta, k, d, signal)
+            out.append(row | tally(jax.tree.map(lambda v, here=here: v[here], values), block.seed[here]))
     return out
 
 
@@ -70,6 +68,8 @@ def _row(
     block: Block, suite: Suite, name: str, theta: str | None, k: int | None, d: float, signal: float
 ) -> dict[str, Any]:
     certificate, strength, quantity = name.split("/")
+    if theta is None and certificate in THETAS:
+        theta, certificate = certificate, ""
     shape = block.shape
     return {
         "claim": suite.name,
