@@ -217,19 +217,28 @@ def _newton_step(p: Programme, s: _State) -> _State:
     slopes = jnp.where(kink, 0.0, slopes)
     lam = jnp.where(s.capped, p.cap, jnp.where(s.support, s.lam, 0.0))
     c = jnp.where(kink, s.c, slopes * lam)
+    lam, c = solve_on_sets(p, lam, c, slopes, kink, s.support)
+    return _moved(p, s, lam, c, kink)
 
+
+def solve_on_sets(
+    p: Programme, lam: PerPoint, c: PerPair, slopes: PerPair, kink: PairMask, support: Mask
+) -> tuple[PerPoint, PerPair]:
+    """One Newton step on given sets, which solves their linear system: F_i = b_i on `support`, a zero gradient on
+    `kink`, c = slopes lambda elsewhere (slopes are 0 on kinks). Inverses are constants to automatic differentiation, so
+    a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
     # [m, m, n]: the neurons as the batch axis of the sweep
-    swept = numerics.sweep(jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0])), kink.T)
+    stacked = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
+    swept = lax.stop_gradient(numerics.sweep(stacked, kink.T))
     residual = jnp.where(kink, -numerics.matmul(c, p.gram), 0.0)
     schur = jnp.einsum("j,ji,ikj,jk->ik", p.weights, slopes, swept, slopes, precision=lax.Precision.HIGHEST)
     through = jnp.einsum("ikj,jk->ji", swept, residual, precision=lax.Precision.HIGHEST)
     right = p.target - jnp.sum(slopes * (gradient(p, c) + p.weights[:, None] * through), axis=0)
-    inverse = numerics.sweep(schur, s.support)
-    move = jnp.where(s.support, -numerics.matmul(inverse, jnp.where(s.support, right, 0.0)), 0.0)
+    inverse = lax.stop_gradient(numerics.sweep(schur, support))
+    move = jnp.where(support, -numerics.matmul(inverse, jnp.where(support, right, 0.0)), 0.0)
     spread = jnp.einsum("ikj,jk->ji", swept, slopes * move, precision=lax.Precision.HIGHEST)
     lam = lam + move
-    c = jnp.where(kink, c - through - spread, slopes * lam)
-    return _moved(p, s, lam, c, kink)
+    return lam, jnp.where(kink, c - through - spread, slopes * lam)
 
 
 def _moved(p: Programme, s: _State, lam: PerPoint, c: PerPair, kink: PairMask) -> _State:

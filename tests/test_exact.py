@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import subprocess
@@ -524,6 +525,17 @@ def hostile(doc: dict[str, Any]) -> dict[str, bytes]:
         "duplicate key": text.replace('"labels"', '"labels": [1, -1], "labels"', 1).encode(),
         "duplicate inner key": text.replace('"tau"', '"tau": 0.5, "tau"', 1).encode(),
         "unknown key": text.replace('"labels"', '"lables"', 1).encode(),
+        "size for a list": text.replace(json.dumps(doc["labels"]), "1000000000", 1).encode(),
+        "shape for a matrix": text.replace(json.dumps(doc["gram"]), '{"shape": [1000000000, 1000000000]}', 1).encode(),
+        "npy header": b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'shape': (1000000000, 1000000000), }",
+        "gzip": gzip.compress(bytes(10**7)), "wide": b"[" + b"[[]]," * 150_000 + b"[]]",
+        "wide objects": b"[" + b'{"a":{}},' * 150_000 + b"{}]",
+        "huge exponent": text.replace(entry, "1e999999999", 1).encode(),
+        "lone surrogate": text.replace('"labels"', '"\\ud800"', 1).encode(),
+        "nul key": text.replace('"labels"', '"\\u0000"', 1).encode(),
+        "long key": text.replace('"labels"', '"' + "l" * 10**6 + '"', 1).encode(), "deep in a value":
+        text.replace(json.dumps(doc["labels"]), "[" * 10_000 + "]" * 10_000, 1).encode(),
+        "numpy nan": text.replace(entry, "nan", 1).encode(), "minus nan": text.replace(entry, "-NaN", 1).encode(),
     }  # fmt: skip
     return files
 
@@ -564,6 +576,38 @@ def test_hostile_files_get_a_sentence_and_exit_2(tmp_path: Path) -> None:
     assert time.process_time() - start < 20
     for path in (tmp_path, tmp_path / "missing.json", tmp_path / "nul\0.json", Path("/dev/null")):
         assert exact.check_files([path])[0] == 2
+
+
+def test_hostile_files_are_refused_in_little_memory_and_time(tmp_path: Path) -> None:
+    """By the command, all at once: a sentence for each within 400 MiB and 20 s of processor time, and exit 2."""
+    files = hostile(document(8))
+    for name, data in files.items():
+        (tmp_path / f"{name}.json").write_bytes(data)
+    limits = "import resource as r; r.setrlimit(r.RLIMIT_AS, (400 * 2**20,) * 2); r.setrlimit(r.RLIMIT_CPU, (20, 20)); "
+    code = limits + "import sys; from verify.cli import main; sys.exit(main(['check', *sys.argv[1:]]))"
+    paths = sorted(map(str, tmp_path.iterdir()))
+    found = subprocess.run(
+        [sys.executable, "-c", code, *paths], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2, found.stderr[-500:]
+    assert found.stderr == ""
+    lines = found.stdout.splitlines()
+    assert len(lines) == len(files)
+    assert all("expected" in line and len(line) < 800 for line in lines)
+
+
+def test_the_largest_files_take_seconds() -> None:
+    """An exactly singular Gram matrix of the largest size, which no precision decides, and wild exponents."""
+    rng = np.random.default_rng(0)
+    m = certificate_file.MAX_POINTS // 2
+    x = rng.integers(-8, 8, (m, m - 1)).astype(float)
+    scale = 2.0 ** rng.integers(-400, 400, m)
+    doc = document(0, strength=None, linear=True, m=m, size=1e-4)
+    start = time.process_time()
+    report = exact.check_document({**doc, "gram": (scale[:, None] * (x @ x.T) * scale).tolist()})
+    assert time.process_time() - start < 20
+    assert report.exit_code == 1
+    assert report.statements[0].answer == exact.REFUTED
 
 
 def test_missing_keys_and_wrong_types_are_named(tmp_path: Path) -> None:

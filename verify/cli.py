@@ -88,6 +88,22 @@ def parser() -> Parser:
     check = commands.add_parser("check", help="prove or refute certificate files by ball arithmetic (extra `exact`)")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     check.add_argument("--json", action="store_true", help="print a JSON report")
+    falsify = commands.add_parser("falsify", help="search for the worst instance of a claim's bounds")
+    falsify.add_argument(
+        "claim", metavar="CLAIM", help="a claim of `gaunlearn list`, or one bound such as relu/sharp/tau"
+    )
+    falsify.add_argument(
+        "--minutes", type=float, default=3.0, metavar="N", help="per bound and model, resumed time too"
+    )
+    falsify.add_argument("--points", type=int, default=10, metavar="M", help="number of training points m")
+    falsify.add_argument("--neurons", type=int, default=8, metavar="N", help="number of neurons n (networks)")
+    falsify.add_argument("--forget", type=int, default=1, metavar="K", help="size k of the forget set")
+    falsify.add_argument("--eps-d", type=float, default=1.0, metavar="E", help="phi is at most E / (4 m n)")
+    falsify.add_argument("--psi", type=float, default=0.1, metavar="P", help="squared norms are within P of 1")
+    falsify.add_argument("--lanes", type=int, default=64, metavar="L", help="candidates at once")
+    falsify.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the search")
+    folder = "state and certificate files, kept from the first find; the same command goes on from there"
+    falsify.add_argument("--out", type=Path, default=Path("falsify"), metavar="DIR", help=folder)
     figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
     figures.add_argument("folder", type=Path, metavar="DIR")
     figures.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
@@ -112,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
             return _figures(options.folder, options.claims_from)
         if options.command == "report":
             return _html_report(options.folder, options.out, options.claims_from)
+        if options.command == "falsify":
+            return _falsify(options)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)
@@ -164,6 +182,24 @@ def _html_report(folder: Path, out: Path | None, claims_from: Path | None) -> in
     with own.blame(claims_from):
         print(html_report.write(folder, (*registry.SUITES, *mine), out))
     return 0
+
+
+def _falsify(options: argparse.Namespace) -> int:
+    from verify import falsify, report
+    from verify.targets import Space
+
+    report.set_up_jax()
+
+    def space(model: str) -> Space:
+        return Space(model, options.points, options.neurons, options.forget, options.eps_d, options.psi)
+
+    folder = report.writable_folder(options.out)
+    sizes = {"minutes": options.minutes, "lanes": options.lanes, "seed": options.seed}
+    try:
+        return falsify.falsify(options.claim, space, folder=folder, **sizes)
+    except KeyboardInterrupt:
+        print(f"gaunlearn: interrupted; {folder} keeps the state, and the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _grid(options: argparse.Namespace) -> Any:
