@@ -15,7 +15,8 @@ LIBRARY = sorted((ROOT / "gaunlearn_jax").rglob("*.py"))
 #: A module may import those before it, never one after it. A new module gets its place here.
 ORDER = (
     "_types", "checks", "show", "numerics", "models", "data", "train", "dual", "kkt", "unlearn", "estimators",
-    "certificates", "bounds", "generalization", "convergence", "sweep", "store", "audit", "__init__",
+    "certificates", "bounds", "generalization", "convergence", "sweep",
+    "disk", "strict_json", "locks", "run_record", "parts", "store", "audit", "__init__",
 )  # fmt: skip
 
 

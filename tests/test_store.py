@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gaunlearn_jax import store
+from gaunlearn_jax import locks, parts, store, strict_json
 from gaunlearn_jax.store import Store, StoreError, create_or_resume, load, split_lanes
 
 GRID: dict[str, Any] = {"dims": [1e4, 1e8], "seeds": [0, 8], "losses": ["exponential"], "signal": None}
@@ -34,7 +34,7 @@ ENVIRONMENT: dict[str, Any] = {"backend": "cpu", "command_line": "verify run"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_SHARD_PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "SHARD_PATIENCE", 0.05)
 
 
 def rows(number: int, parts: list[tuple[int, int]] = PARTS) -> np.ndarray:
@@ -69,7 +69,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     entries = json.loads((path / "run.json").read_text())
     entries.pop("checksum")
     change(entries)
-    entries["checksum"] = store.content_hash(entries)
+    entries["checksum"] = strict_json.content_hash(entries)
     (path / "run.json").write_text(json.dumps(entries))
 
 
@@ -82,15 +82,15 @@ def sentence(caught: pytest.ExceptionInfo[BaseException]) -> str:
     return message
 
 
-# --- writers in their own processes: only NumPy and store.py, loaded by path ----------------------------
+# --- writers in their own processes: only NumPy and the store, without JAX -----------------------------
 
 LOADER = f"""
-import importlib.metadata, importlib.util, os, resource, signal, sys, time
+import importlib.metadata, os, resource, signal, sys, time, types
 import numpy as np
 import numpy.ma, numpy.random  # loaded lazily, which takes longer than writing ten parts
-spec = importlib.util.spec_from_file_location("store", {store.__file__!r})
-store = sys.modules["store"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(store)
+package = sys.modules["gaunlearn_jax"] = types.ModuleType("gaunlearn_jax")  # its __init__ would import jax
+package.__path__ = [{str(Path(store.__file__).parent)!r}]
+from gaunlearn_jax import store
 assert "jax" not in sys.modules
 
 def rows(number, parts):
@@ -184,7 +184,7 @@ def test_an_empty_run_loads(tmp_path: Path) -> None:
 def test_a_part_is_the_file_that_numpy_writes(shape: tuple[int, int]) -> None:
     array, buffer = np.zeros(shape), io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    assert store._header(*shape) + array.tobytes() == buffer.getvalue()
+    assert parts.npy_header(*shape) + array.tobytes() == buffer.getvalue()
 
 
 def test_every_bit_of_a_double_is_kept(tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_layout_of_the_array_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_canonical_hash_ignores_order_and_nothing_else() -> None:
-    assert store.content_hash({"a": 1, "b": [2]}) == store.content_hash({"b": [2], "a": 1})
+    assert strict_json.content_hash({"a": 1, "b": [2]}) == strict_json.content_hash({"b": [2], "a": 1})
     values: list[Any] = [{"a": 1}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"a": None}, {}, {"a": [1]}, {"A": 1}]
-    assert len({store.content_hash(value) for value in values}) == len(values)
+    assert len({strict_json.content_hash(value) for value in values}) == len(values)
 
 
 # --- arguments ------------------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ def test_parts_truncated_at_random_bytes(tmp_path: Path) -> None:
 
 
 def fake(number: int, data: bytes) -> str:
-    return store._part_name(number, data)
+    return parts.part_name(number, data)
 
 
 def saved(array: Any, **options: Any) -> bytes:
@@ -537,7 +537,7 @@ def saved(array: Any, **options: Any) -> bytes:
 
 def test_hostile_parts_with_the_right_hash(tmp_path: Path) -> None:
     begin(tmp_path).close()
-    huge = store._header(10**15, 3) + bytes(96)  # asks for petabytes
+    huge = parts.npy_header(10**15, 3) + bytes(96)  # asks for petabytes
     pickled = saved(np.array([[print] * 3] * 4, dtype=object), allow_pickle=True)
     for data in (
         huge,
@@ -549,7 +549,7 @@ def test_hostile_parts_with_the_right_hash(tmp_path: Path) -> None:
         saved(rows(0).astype(np.float32)),
         b"\x93NUMPY\x01\x00\xff\xff" + bytes(214),
         bytes(224),
-        store._header(4, 3) + bytes(88),  # one number short
+        parts.npy_header(4, 3) + bytes(88),  # one number short
     ):
         file = tmp_path / fake(0, data)
         file.write_bytes(data)
@@ -678,13 +678,13 @@ def test_the_copy_is_kept_up_to_date(tmp_path: Path) -> None:
 )
 def test_strict_json(text: bytes, says: str) -> None:
     with pytest.raises(StoreError, match=says) as caught:
-        store.parse_json(text, "what")
+        strict_json.parse_json(text, "what")
     sentence(caught)
 
 
 def test_strict_json_accepts_json() -> None:
     text = b'{"a": [1, 2.5, -0.0, 1e308, true, null, "\\u00e9\\ud800"], "b": {}}'
-    assert store.parse_json(text, "what") == json.loads(text)
+    assert strict_json.parse_json(text, "what") == json.loads(text)
 
 
 def test_run_json_cut_at_any_byte(tmp_path: Path) -> None:
@@ -1075,7 +1075,7 @@ def test_same_shard_twice_is_refused_and_a_killed_holder_is_replaced(tmp_path: P
             begin(tmp_path, shard=shard).close()
         holder.kill()  # and nobody waits for it: a zombie is dead, too
         deadline = time.monotonic() + 10
-        while store._started(holder.pid) is not None:
+        while locks.start_time(holder.pid) is not None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert len(list(tmp_path.glob("lock-*"))) == 1
@@ -1133,9 +1133,9 @@ work(sys.argv[1], 3200, 32, 0.002, shard=(int(sys.argv[2]), 2))
 
 
 def lock_name(**changes: str) -> str:
-    host, boot, space = store._machine()
+    host, boot, space = locks.this_machine()
     facts = {"what": "0-of-1", "host": host, "boot": boot, "space": space, "pid": str(os.getppid())}
-    facts["start"] = store._started(os.getppid()) or ""
+    facts["start"] = locks.start_time(os.getppid()) or ""
     return "lock-" + "@".join({**facts, **changes}.values())
 
 
@@ -1167,7 +1167,7 @@ def test_which_locks_are_stale(
         assert lock.exists()
         lock.unlink()
     elif alive is None:  # the lock of run.json, held by a live process
-        monkeypatch.setattr(store, "_RUN_PATIENCE", 0.1)
+        monkeypatch.setattr(locks, "RUN_PATIENCE", 0.1)
         with pytest.raises(StoreError, match="expected nobody on run"):
             begin(tmp_path)
         assert os.listdir(tmp_path) == [lock.name]
@@ -1178,15 +1178,15 @@ def test_which_locks_are_stale(
 
 def test_systems_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(FileNotFoundError()))
-    assert store._started(os.getpid()) == ""
-    assert store._started(4194999) is None
-    assert store._started(10**30) is None
+    assert locks.start_time(os.getpid()) == ""
+    assert locks.start_time(4194999) is None
+    assert locks.start_time(10**30) is None
 
     def forbidden(pid: int, number: int) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", forbidden)
-    assert store._started(1) == ""
+    assert locks.start_time(1) == ""
 
 
 def test_the_same_process_twice(tmp_path: Path) -> None:
