@@ -17,7 +17,7 @@ MAX_JSON, MAX_LANES = 1 << 26, 1 << 53
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The fields of run.json. Notes: dicts with `event`, `shard`, `bitwise` (False lowers the promise)."""
+    """The fields of run.json. Notes: dicts with event, shard, bitwise (False lowers the promise)."""
 
     grid: dict[str, Any]
     columns: list[str]

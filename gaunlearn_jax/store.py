@@ -6,7 +6,7 @@ Format, version 1 (NumPy and JSON; nothing is ever pickled or unpickled):
   canonical JSON), columns, code version, environment, parts (lane ranges [start, stop) that tile [0, lanes)),
   device batch, notes, and a SHA-256 over all of these. `run-copy.json` holds the same, to restore it from.
 - `part-<number>-<first 16 hex digits of the file's SHA-256>.npy`: float64 [stop - start, columns], row-major,
-  little-endian, after the one 128-byte header of that shape. The directory part_files.listing is the manifest.
+  little-endian, after the one 128-byte header of that shape. The directory listing is the manifest.
 - `lock-*`: empty; its name says who writes which shard (see `locks`). `tmp-*` were never sealed, `damaged-*` were set
   aside: ignored.
 
@@ -42,7 +42,7 @@ from gaunlearn_jax.run_record import MAX_JSON, RunRecord, checked, compatible, e
 from gaunlearn_jax.run_record import split_lanes as split_lanes
 from gaunlearn_jax.strict_json import ABSENT, check_json, differences
 
-HARMLESS = frozenset({"command_line", "hostname", "process", "shard", "time"})
+HARMLESS = frozenset({"chunk", "command_line", "hostname", "process", "shard", "time"})
 """Environment fields that may change on resume without lowering the bitwise promise; any other lowers it."""
 
 _DEBRIS = re.compile(r"lock-.*|tmp-run\.json")  # what a writer killed before run.json was there may leave

@@ -81,7 +81,9 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     about = [{"name": s.name, "statement": s.statement, "source": s.source} for s in (linear.SUITE,)]
     found = {"verdict": "pass", "suites": about, "claims": rows([block()], (linear.SUITE,), GRID)}
-    report.write_json(out / "summary.json", found | {"grid": GRID.as_json(), "environment": {"command": ["run"]}})
+    report.write_json(
+        out / "summary.json", found | {"grid": GRID.as_json(), "environment": {"command_line": "gaunlearn run"}}
+    )
     return out
 
 
@@ -148,7 +150,7 @@ def summary_of(folder, **changes):
 
 def test_hostile_texts_stay_texts(folder, tmp_path):
     evil = "<script>alert(1)</script><img src=x onerror=y>\"'&\ud800"
-    summary = summary_of(folder, environment={"command": ["run", evil], evil: evil}, verdict=evil, proofs={evil: 1})
+    summary = summary_of(folder, environment={"command_line": evil, evil: evil}, verdict=evil, proofs={evil: 1})
     for row in summary["claims"]:
         row |= {"claim": evil, "certificate": evil, "reasons": {evil: 2}, "not_applicable": 2}
         row["grid"]["k"] = evil

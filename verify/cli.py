@@ -111,6 +111,14 @@ def parser() -> Parser:
     page.add_argument("folder", type=Path, metavar="DIR")
     page.add_argument("--out", type=Path, metavar="FILE", help="DIR/report.html by default")
     page.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
+    show = commands.add_parser("show", help="what a results folder holds: lanes, damage, environment, notes, verdict")
+    show.add_argument("folder", type=Path, metavar="DIR")
+    export = commands.add_parser("export", help="the lanes of a results folder as a table, one row per lane")
+    export.add_argument("folder", type=Path, metavar="DIR")
+    kind = export.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--csv", action="store_const", const="csv", dest="kind")
+    kind.add_argument("--parquet", action="store_const", const="parquet", dest="kind", help="needs the extra `parquet`")
+    export.add_argument("--out", type=Path, metavar="FILE", help="DIR/lanes.csv or DIR/lanes.parquet by default")
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -128,6 +136,10 @@ def main(argv: list[str] | None = None) -> int:
             return _figures(options.folder, options.claims_from)
         if options.command == "report":
             return _html_report(options.folder, options.out, options.claims_from)
+        if options.command == "show":
+            return _show(options.folder)
+        if options.command == "export":
+            return _export(options.folder, options.kind, options.out)
         if options.command == "falsify":
             return _falsify(options)
         return _run(options)
@@ -181,6 +193,22 @@ def _html_report(folder: Path, out: Path | None, claims_from: Path | None) -> in
     mine = own.load(claims_from) if claims_from else ()
     with own.blame(claims_from):
         print(html_report.write(folder, (*registry.SUITES, *mine), out))
+    return 0
+
+
+def _show(folder: Path) -> int:
+    from verify import report, show
+
+    return show.show(folder, report.console)
+
+
+def _export(folder: Path, kind: str, out: Path | None) -> int:
+    from verify.export import export
+
+    files, lanes, damaged = export(folder, kind, out)
+    print(f"wrote {lanes} lanes to {', '.join(map(str, files))}")
+    for text in damaged:
+        print(f"left out: {text}", file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -370,8 +369,7 @@ def box(label: str, child: Element) -> Element:
 def environment(summary: dict[str, Any]) -> Element:
     """Grid, versions, device, revision and command line."""
     found = dict(summary.get("environment") or {})
-    command = found.pop("command", None)
-    items = {"command": shlex.join(["gaunlearn", *map(str, command)])} if isinstance(command, list) else {}
+    items: dict[str, Any] = {}
     grid = {f"grid: {k}": "each claim's own" if v is None else v for k, v in summary["grid"].items()}
     for name, value in (found | grid).items():
         items[name.replace("_", " ")] = _plain(value)

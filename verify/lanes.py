@@ -147,18 +147,24 @@ def load_block(folder: Path) -> Block:
     stored = store.load(folder)
     given = stored.grid
     shape = Shape(**given["shape"])
-    signals = given["signals"]
-    seeds = range(given["seed_start"], given["seed_start"] + given["seeds"])
-    d = np.repeat(given["dims"], len(signals) * len(seeds))
-    signal = np.tile(np.repeat(signals, len(seeds)), len(given["dims"]))
-    seed = np.tile(np.asarray(seeds), len(given["dims"]) * len(signals))
-    here = stored.lanes
-    return Block(shape, seed[here], d[here], signal[here], unflatten(stored.columns))
+    return Block(shape, *coordinates(given, stored.lanes), unflatten(stored.columns))
+
+
+def coordinates(grid: dict[str, Any], lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seed, dimension d and signal of lanes, given by their numbers, of a grid as recorded in a results folder."""
+    cell, seed = np.divmod(lanes, grid["seeds"])
+    d, signal = np.divmod(cell, len(grid["signals"]))
+    return seed + grid["seed_start"], np.asarray(grid["dims"], float)[d], np.asarray(grid["signals"], float)[signal]
+
+
+def shape_folders(folder: Path) -> list[Path]:
+    """The store of each shape in a results folder; ValueError if there is none."""
+    found = sorted(path.parent for path in folder.glob("*/run.json"))
+    if not found:
+        raise ValueError(f"{folder} holds no results; make some with `gaunlearn run --out {folder}`")
+    return found
 
 
 def load_blocks(folder: Path) -> list[Block]:
     """The blocks of a results folder; ValueError if it holds none."""
-    found = sorted(path.parent for path in folder.glob("*/run.json"))
-    if not found:
-        raise ValueError(f"{folder} holds no results; make some with `gaunlearn run --out {folder}`")
-    return [load_block(path) for path in found]
+    return [load_block(path) for path in shape_folders(folder)]

@@ -31,6 +31,8 @@ from verify.lanes import Block, Place, load_blocks, slug
 from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks
 from verify.suite import Suite
 
+#: the commit, with "-dirty" after it where files were changed
+GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
 #: wide enough for the tables where no terminal says how wide it is
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
 
@@ -196,25 +198,40 @@ def _finite(value: Any) -> Any:
 
 
 def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
-    """What the numbers depend on: versions, backend, devices, precision, revision, command line."""
+    """What the numbers depend on: versions, backend, devices of this process, precision, revision; and the command."""
     packages = {name: metadata.version(name) for name in ("gaunlearn-jax", "jax", "jaxlib", "optax", "numpy")}
     try:
         here = Path(__file__).parent
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        found = subprocess.run(GIT, cwd=here, capture_output=True, text=True, timeout=5)
         revision = found.stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         revision = None
     return {
         "backend": jax.default_backend(),
-        "devices": [d.device_kind for d in jax.devices()],
+        "devices": [d.device_kind for d in jax.local_devices()],
+        "mesh": {"lanes": len(jax.local_devices())},
         "dtype": "float64",
+        "random": "threefry2x32",
         "matmul_precision": "highest",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "process": [jax.process_index(), jax.process_count()],
         "packages": packages,
         "revision": revision,
-        "command": command,
+        "command_line": shlex.join(["gaunlearn", *command]),
         "chunk": chunk,
     }
+
+
+def processor() -> str:
+    """The name of the CPU: compiled code, and with it the last bit of a number, depends on what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def cell_name(row: dict[str, Any]) -> str:
