@@ -17,6 +17,8 @@ Vector = NDArray[np.float64]
 #: the error of the projection certificate relative to that of doing nothing: below the first the point counts as
 #: forgotten, above the second as not forgotten
 CLEAN, FAILED = 0.1, 0.9
+#: weights whose own stationarity error is this share of their norm are no KKT point in any useful sense
+NO_KKT = 0.5
 
 
 class Certified(NamedTuple):
@@ -88,7 +90,8 @@ class EveryPoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Audit:
-    """The answer of `ga.audit`; print it. Norms, epsilon and delta are those of the model rescaled to margin 1."""
+    """The answer of `ga.audit`; print it. Norms, epsilon and delta are those of the model rescaled to margin 1;
+    `broken` counts the remaining points that the step misclassifies."""
 
     model: str
     neurons: int
@@ -110,6 +113,7 @@ class Audit:
     phi: float
     eps_d: float
     certificates: dict[str, Row]
+    broken: int
     step: Step
     hypotheses: tuple[Hypothesis, ...]
     bounds: dict[str, Bounded]
@@ -117,7 +121,9 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """ "nothing to forget", "forgotten", "partly forgotten" or "not forgotten"."""
+        """ "nothing to forget", "forgotten", "partly forgotten", "not forgotten" or "no KKT point"."""
+        if self.epsilon > NO_KKT * self.norm:
+            return "no KKT point"
         if self.step.size == 0:
             return "nothing to forget"
         done, before = self.certificates["projection"]
@@ -152,11 +158,17 @@ class Audit:
 def headline(a: Audit) -> str:
     """The verdict in one or two sentences, failures first of all."""
     who, verdict = _named(a.forget), a.verdict
+    if verdict == "no KKT point":
+        return (
+            f"No statement about {who}: the weights are far from every KKT point of the margin problem (epsilon_1 = "
+            f"{a.epsilon:.3g}, {_share(a.epsilon, a.norm)} of their norm), and the theory speaks of KKT points; train "
+            "longer, without regularisation."
+        )
     if verdict == "nothing to forget":
-        zero = "its multiplier is" if len(a.forget) == 1 else "their multipliers are"
-        same = "it already is the model trained without" if a.exact else "the step changes nothing for"
-        them = "it" if len(a.forget) == 1 else "them"
-        return f"Nothing to forget: the model does not depend on {who} ({zero} 0); {same} {them}."
+        its, it = ("its multiplier is", "it") if len(a.forget) == 1 else ("their multipliers are", "them")
+        if a.exact:
+            return f"Nothing to forget: the model does not depend on {who} ({its} 0), training without {it} gives the same."
+        return f"Nothing to do: the weights are explained without {who} ({its} 0 in the best fit), so the step is empty."
     done, before = a.certificates["projection"]
     shares = (
         f"the projection certificate is off by epsilon = {done.epsilon:.3g}, {_share(done.epsilon, done.norm)} of the "
@@ -209,8 +221,12 @@ def _table(a: Audit) -> str:
         f"  {'':<12}" + f"{'epsilon':>11}{'delta':>11}{'tau':>11}" * 2,
     ]
     for name, row in a.certificates.items():
-        lines.append(f"  {name:<12}" + "".join(f"{v:>11.3g}" for c in row for v in c[:3]))
-    return "\n".join(lines) + f"\n  An epsilon of {a.norm:.3g} (the norm of the model) or more says nothing."
+        lines.append(f"  {name:<12}" + "".join(f"{v:>11.3g}" if v == v else f"{'-':>11}" for c in row for v in c[:3]))
+    lines.append(f"  An epsilon of {a.norm:.3g} (the norm of the model) or more says nothing.")
+    if a.broken:
+        rest = a.num_points - len(a.forget)
+        lines.append(f"  After the step {a.broken} of the {rest} remaining points are misclassified, hence no scaling.")
+    return "\n".join(lines)
 
 
 def _retrained(a: Audit) -> str:
@@ -255,8 +271,8 @@ def _about_hypotheses(a: Audit) -> str:
     verb = "all hold" if not failing else f"{len(failing)} of {len(a.hypotheses)} fail"
     lines = [f"Theorems: of the hypotheses of the worst-case theorems {verb} (phi = {a.phi:.3g}):"]
     for h in a.hypotheses:
-        state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.3g} times too large"
-        lines.append(f"  {h.name} = {h.value:.3g}, must be at most {h.limit:g}: {state} ({h.meaning})")
+        state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.4g} times too large"
+        lines.append(f"  {h.name} = {h.value:.4g}, must be at most {h.limit:g}: {state} ({h.meaning})")
     for name, b in a.bounds.items():
         promise = f"epsilon <= {b.epsilon:.3g}, delta <= {b.delta:.3g}, tau <= {b.tau:.3g}"
         lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"promises nothing; {b.reason.text}"))

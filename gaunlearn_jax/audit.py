@@ -7,7 +7,6 @@ solved by active sets (`hard_margin`), networks on working sets (`working_set`),
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,7 +49,7 @@ class _Subject:
 def audit(
     points: Any,
     labels: Any,
-    forget: Sequence[int],
+    forget: Any,
     *,
     model: str = "linear",
     neurons: int = 40,
@@ -112,6 +111,7 @@ def audit(
         phi=phi,
         eps_d=eps_d,
         certificates=_certificates(subject, mask, retrained),
+        broken=_broken(subject, mask),
         step=_step(subject, mask, loss),
         hypotheses=_hypotheses(subject, psi, eps_d),
         bounds=_bounds(subject, mask, psi, phi),
@@ -162,8 +162,8 @@ def _trained(model: str, dataset: data.Dataset, neurons: int, output_weights: An
         status = Status(int(run.status))
         wrong = int(np.sum(np.asarray(run.margins) <= 0))
         raise ValueError(
-            f"{status.text} ({wrong} of {dataset.num_points} are not): try more neurons, or features in which the "
-            "classes can be separated"
+            f"{status.text} ({wrong} of {dataset.num_points} are not): try more neurons, features in which the "
+            "classes can be separated, or give weights that you trained yourself"
         )
     slopes = models.activation_slopes(net, run.preactivations)
     everyone = np.ones(dataset.num_points, bool)
@@ -254,6 +254,13 @@ def _certified(c: certificates.Certificate) -> Certified:
     return Certified(*(float(v) if feasible else float("nan") for v in values))
 
 
+def _broken(subject: _Subject, forget: Any) -> int:
+    """How many retained points the model misclassifies after the step."""
+    after = unlearn.gradient_ascent(subject.net, subject.data, subject.point, forget)
+    q = models.margins(subject.net, subject.data.labels, after.preactivations)
+    return int(jnp.sum((q <= 0) & ~forget))
+
+
 def _step(subject: _Subject, forget: Any, loss: str) -> Step:
     """Multipliers and step sizes, their estimates, and epsilon of the projection certificate of a wrong step."""
     net, dataset, point = subject.net, subject.data, subject.point
@@ -292,7 +299,7 @@ def _step(subject: _Subject, forget: Any, loss: str) -> Step:
 def _hypotheses(subject: _Subject, psi: float, eps_d: float) -> tuple[Hypothesis, ...]:
     first, point = bounds.APPROXIMATION_MAX, subject.point
     found = [
-        Hypothesis("psi", "squared norms of the points are within psi of 1", psi, bounds.PSI_MAX),
+        Hypothesis("psi", "squared norms within psi of 1; normalize sees to that", psi, bounds.PSI_MAX),
         Hypothesis("eps_d", "the points are nearly orthogonal (eps_d = 4 m n phi)", eps_d, bounds.EPS_D_MAX),
         Hypothesis("epsilon_1", "the model is nearly stationary", float(point.epsilon), first),
         Hypothesis("delta_1", "its multipliers are nearly complementary", float(point.delta), first),

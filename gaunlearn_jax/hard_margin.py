@@ -10,7 +10,6 @@ model Q(A) is this problem).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +49,7 @@ class _Face(NamedTuple):
     multipliers: Vector
 
 
-def solve(points: Any, labels: Any, retained: Any = None, start: Iterable[int] = ()) -> Solution:
+def solve(points: Any, labels: Any, retained: Any = None, start: Any = ()) -> Solution:
     """The solution on the retained points [m] (default all); `start` is a guess of the points on the margin.
 
     KKT conditions hold to rounding: w = sum_i lambda_i y_i x_i, margins >= 1 up to eps times their terms. NotSeparable
@@ -58,7 +57,7 @@ def solve(points: Any, labels: Any, retained: Any = None, start: Iterable[int] =
     """
     rows, target = _rows(points, labels)
     allowed = np.ones(len(rows), bool) if retained is None else np.asarray(retained)
-    face = _factorised(rows, target, [i for i in start if allowed[i]])
+    face = _factorised(rows, target, [int(i) for i in start if allowed[i]])
     size = np.abs(np.diagonal(face.triangle))
     if len(face.active) > rows.shape[1] or (size.size and np.min(size) < 1e-9):
         face = _factorised(rows, target, [])  # a dependent guess
@@ -73,7 +72,7 @@ def leave_one_out(points: Any, labels: Any, full: Solution) -> Matrix:
     solved from the points that stay.
     """
     rows, target = _rows(points, labels)
-    face = _factorised(rows, target, list(full.active))
+    face = _factorised(rows, target, full.active.tolist())
     dual = solve_triangular(face.triangle, face.basis.T).T
     shift = face.multipliers / np.sum(dual**2, axis=0)
     weights = face.weights - (dual * shift).T
@@ -86,7 +85,7 @@ def leave_one_out(points: Any, labels: Any, full: Solution) -> Matrix:
     for at in np.flatnonzero(~good):
         allowed = np.ones(len(rows), bool)
         allowed[full.active[at]] = False
-        weights[at] = _finished(rows, target, _without(rows, target, face, at), allowed, labels).weights
+        weights[at] = _finished(rows, target, _without(rows, target, face, int(at)), allowed, labels).weights
     return weights
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from verify import audit_cli
+
 QUICK = {"dims": "1e4,1e8,1e13", "seeds": "16"}
 FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "neurons": "32,40", "seeds": "256"}
 
@@ -89,6 +91,7 @@ def parser() -> Parser:
     check.add_argument("--json", action="store_true", help="print a JSON report")
     figures = commands.add_parser("figures", help="draw the picture of every claim of a results folder (PNG, SVG)")
     figures.add_argument("folder", type=Path, metavar="DIR")
+    audit_cli.add_parser(commands, whole)
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -104,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
             return _check(options.files, options.json)
         if options.command == "figures":
             return _figures(options.folder)
+        if options.command == "audit":
+            return audit_cli.main(options)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)
