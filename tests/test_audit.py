@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -217,19 +218,17 @@ def test_own_linear_weights_are_measured_as_they_are():
 
 @pytest.fixture(scope="module")
 def network():
-    """Ten correlated points in R^5 (m > d) and a trained network of 8 neurons, as given weights and by the audit."""
+    """Nine correlated points in R^4 (m > d), and the audit of a network of 4 neurons trained on them."""
     rng = np.random.default_rng(7)
-    x = rng.normal(size=(10, 5)) + 0.5
-    y = np.where(x @ np.array([1.0, -1, 0.5, 2, -1]) > 0.3, 1.0, -1.0)
-    answer = ga.audit(x, y, [0], model="relu", neurons=8, every_point=True)
+    x = rng.normal(size=(9, 4)) + 0.5
+    y = np.where(x @ np.array([1.0, -1, 0.5, 2]) > 0, 1.0, -1.0)
+    answer = ga.audit(x, y, [0], model="relu", neurons=4, every_point=True)
     return x, y, answer
 
 
 def test_a_networks_exact_point_and_its_retrained_gaps(network):
     x, y, answer = network
-    data, net = ga.data.from_points(x, y), ga.models.TwoLayerReLU(8)
-    import jax
-
+    data, net = ga.data.from_points(x, y), ga.models.TwoLayerReLU(4)
     run = ga.train.train(jax.random.key(0), net, data, num_steps=5000, checkpoints=1)
     pattern = np.asarray(run.preactivations) > 0
     full = reference.limit_point(np.asarray(data.points), y, np.asarray(net.output_weights), pattern)
@@ -238,7 +237,7 @@ def test_a_networks_exact_point_and_its_retrained_gaps(network):
     assert 0 < len(support)
     pattern = full.Z > 0
     for i in support[:3]:
-        keep = [k for k in range(10) if k != i]
+        keep = [k for k in range(9) if k != i]
         best = reference.limit_point(np.asarray(data.points), y, np.asarray(net.output_weights), pattern, keep)
         close(answer.every_point.gap_nothing[i], gap(full.W.ravel(), best.W.ravel()), atol=1e-8)
 
@@ -253,9 +252,9 @@ def test_own_network_weights_agree_with_the_reference():
     expected = reference.measure_multipliers(w @ x.T / scale, w / scale, x, y, u)
     got = ga.audit(x, y, [2], model="relu", weights=w, output_weights=u)
     close(got.epsilon, expected.epsilon)
-    close(got.multipliers, expected.lam, atol=1e-8 * np.max(expected.lam))
+    close(got.multipliers, expected.multipliers, atol=1e-8 * np.max(expected.multipliers))
     near = reference.projection_certificate(
-        w / scale, w @ x.T / scale, x, y, u, expected.lam, (w @ x.T > 0).astype(float), [2]
+        w / scale, w @ x.T / scale, x, y, u, expected.multipliers, (w @ x.T > 0).astype(float), [2]
     )
     close(got.certificates["projection"].step[:3], (near.epsilon, near.delta, near.tau))
     assert [h.holds for h in got.hypotheses if h.name == "second layer"] == [False]
