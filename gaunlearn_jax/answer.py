@@ -167,8 +167,10 @@ def headline(a: Audit) -> str:
     if verdict == "nothing to forget":
         its, it = ("its multiplier is", "it") if len(a.forget) == 1 else ("their multipliers are", "them")
         if a.exact:
-            return f"Nothing to forget: the model does not depend on {who} ({its} 0), training without {it} gives the same."
-        return f"Nothing to do: the weights are explained without {who} ({its} 0 in the best fit), so the step is empty."
+            return (
+                f"Nothing to forget: the model does not depend on {who} ({its} 0); without {it} it would be the same."
+            )
+        return f"Nothing to do: the best fit explains the weights without {who} ({its} 0), so the step is empty."
     done, before = a.certificates["projection"]
     shares = (
         f"the projection certificate is off by epsilon = {done.epsilon:.3g}, {_share(done.epsilon, done.norm)} of the "
@@ -238,13 +240,13 @@ def _retrained(a: Audit) -> str:
     else:
         move = f"{'nearer' if done < before else 'FARTHER'} than without it (gap {before:.3g}, {_degrees(before)})"
     return (
-        f"Retrained model: the exact solution on the remaining points is at an angle of {_degrees(done)} from the model "
-        f"after the step (gap 1 - cos = {done:.3g}), {move}."
+        f"Retrained model: the exact solution on the remaining points is at an angle of {_degrees(done)} from the "
+        f"model after the step (gap 1 - cos = {done:.3g}), {move}."
     )
 
 
 def _about_step(a: Audit) -> str:
-    lines = [f"Step: ascend the {a.step.loss} loss of each forgotten point (loss summed over points) with step size beta:"]
+    lines = [f"Step: ascend the {a.step.loss} loss (summed over points) of each forgotten point with step size beta:"]
     for i, lam, log_beta, guess in zip(sorted(a.forget), *a.step[1:4], strict=True):
         if lam == 0:
             lines.append(f"  point {i}: beta = 0 (multiplier 0): no step is needed")
@@ -258,8 +260,8 @@ def _about_step(a: Audit) -> str:
         return "\n".join(lines)
     costs = ", ".join(f"{_percent(error)}: {epsilon:.3g}" for error, epsilon in a.step.errors.items())
     lines.append(
-        f"  A step that is wrong by a fraction leaves, instead of epsilon = {a.certificates['projection'].step.epsilon:.3g}: "
-        f"{costs}; with the estimated multipliers {a.step.estimate_epsilon:.3g}."
+        f"  A step that is wrong by a fraction leaves, instead of epsilon = "
+        f"{a.certificates['projection'].step.epsilon:.3g}: {costs}; with the estimated multipliers {a.step.estimate_epsilon:.3g}."
     )
     if a.step.rho > (1 - 1e-6) * a.step.size:
         lines.append("  (All the same, since the retained points span the step: this certificate cannot see it.)")
@@ -288,8 +290,8 @@ def _about_every_point(e: EveryPoint) -> str:
     free = int(np.sum(e.multipliers == 0))
     used = [i for i in order if e.multipliers[i] > 0]
     lines = [
-        f"Every point: {free} of {len(order)} have multiplier 0, there is nothing to forget about them. The others, from "
-        "the cleanest to the hardest\n(rho/||theta||: error of the projection certificate; gap: 1 - cos to the model "
+        f"Every point: {free} of {len(order)} have multiplier 0, there is nothing to forget about them. The others, "
+        "from the cleanest to the hardest\n(rho/||theta||: error of the projection certificate; gap: 1 - cos to the model "
         "retrained without the point):",
         f"  {'point':>8}{'rho/||theta||':>16}{'gap after':>13}{'gap before':>13}",
     ]

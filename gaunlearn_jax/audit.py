@@ -182,7 +182,7 @@ def _given(model: str, dataset: data.Dataset, weights: Any, output_weights: Any)
     w = w[None] if w.ndim == 1 and model == "linear" else w
     expected = (net.num_neurons, int(dataset.dim))
     if w.shape != expected:
-        raise ValueError(f"weights has shape {np.shape(weights)}, expected {expected} (neurons, coordinates of a point)")
+        raise ValueError(f"weights has shape {np.shape(weights)}, expected {expected}: neurons, coordinates")
     params, rest = dataset.reduce(w)
     point = _measured(net, dataset, params, float(rest))
     if model == "linear":
@@ -224,8 +224,8 @@ def _retrained(subject: _Subject, forget: np.ndarray) -> kkt.KKTPoint | None:
     """The exact point without the forgotten points, from the model under audit; None where it is out of reach."""
     net, dataset = subject.net, subject.data
     if subject.solution is not None:
-        best = hard_margin.solve(dataset.points, dataset.labels, ~forget, subject.solution.active)
-        return working_set.from_weights(net, dataset, best.weights, best.multipliers)
+        found = hard_margin.solve(dataset.points, dataset.labels, ~forget, subject.solution.active)
+        return working_set.from_weights(net, dataset, found.weights, found.multipliers)
     if subject.exact is None:
         return None
     margins = models.margins(net, dataset.labels, subject.exact.preactivations)

@@ -28,9 +28,7 @@ NEAR, FLOOR = 1.1, 1e-10
 FITTED = 2 * STEP
 
 
-def limit_point(
-    net: models.Network, data: Dataset, slopes: PerPair, retained: Any, margins: PerPoint
-) -> KKTPoint:
+def limit_point(net: models.Network, data: Dataset, slopes: PerPair, retained: Any, margins: PerPoint) -> KKTPoint:
     """The exact KKT point on the retained points [m] from the activations `slopes` [n, m], measured on all of them.
 
     The working set starts from the smallest `margins` [m] and grows to at most LARGEST points; status UNCONVERGED where

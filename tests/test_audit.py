@@ -234,7 +234,7 @@ def test_a_networks_exact_point_and_its_retrained_gaps(network):
     full = reference.limit_point(np.asarray(data.points), y, np.asarray(net.output_weights), pattern)
     close(answer.norm, np.linalg.norm(full.W))
     support = np.flatnonzero(answer.multipliers > 0)
-    assert 0 < len(support)
+    assert len(support) > 0
     pattern = full.Z > 0
     for i in support[:3]:
         keep = [k for k in range(9) if k != i]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -133,7 +134,7 @@ def bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
         "wide weights": ([str(good), "--weights", f"{here}/wide.npz"], "weights has shape (1, 3), expected (1, 2)"),
         "wrong weights": ([str(good), "--weights", f"{here}/wrong.npz"], "misclassify"),
         "no u": ([str(good), "--model", "relu", "--weights", f"{here}/no_u.npz"], "has no array u"),
-        "u of another size": ([str(good), "--model", "relu", "--weights", f"{here}/u.npz"], "weights has shape (4, 2), expected (3, 2)"),
+        "u of another size": ([str(good), "--model", "relu", "--weights", f"{here}/u.npz"], "has shape (4, 2)"),
         "weights and neurons": ([str(good), "--weights", f"{here}/wide.npz", "--neurons", "4"], "does not go with"),
         "picture": ([str(good), "--figure", f"{here}/a.gif"], "no .png or .svg"),
         "no folder": ([str(good), "--json", f"{here}/none/a.json"], "cannot be written"),
@@ -198,3 +199,25 @@ def test_own_weights_by_the_command(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "the given weights" in out
     assert "logistic" in out
+
+
+def test_the_commands_and_the_code_of_the_page_run(tmp_path, capsys, monkeypatch):
+    page = (ROOT / "docs" / "howto" / "audit.md").read_text()
+    rng = np.random.default_rng(0)
+    classes = rng.permutation([1, 1, 1, 1, 1, -1, -1, -1, -1])
+    points = rng.normal(size=(9, 4)) + np.outer(classes, [2, 0, 0, 2])
+    rows = [",".join(map(str, x)) + (",good" if y > 0 else ",bad") for x, y in zip(points, classes, strict=True)]
+    (tmp_path / "mine.csv").write_text("a,b,c,d,outcome\n" + "\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    (commands,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for command in commands.strip().splitlines():
+        assert cli.main(command.removeprefix("gaunlearn ").split()) == 0, command
+    out = capsys.readouterr().out
+    assert "NOT forgotten" in out
+    assert "'good' is +1" in out
+    assert (tmp_path / "points.png").stat().st_size > 1000
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "audit.md", "exec"), names)
+    assert names["answer"].verdict == "partly forgotten"
+    assert "Audit of a linear model" in capsys.readouterr().out

@@ -20,7 +20,7 @@ def add_parser(commands: Any, whole: Callable[[str], tuple[int, ...]]) -> None:
     audit.add_argument("--label", metavar="COLUMN", help="the csv column with the classes")
     audit.add_argument("--model", choices=("linear", "relu"), default="linear", help="default linear")
     audit.add_argument("--neurons", type=int, metavar="N", help="neurons of the relu network (default 40)")
-    audit.add_argument("--weights", type=Path, metavar="FILE.npz", help="measure these: W [n, d] and u [n]; linear w [d]")
+    audit.add_argument("--weights", type=Path, metavar="FILE.npz", help="measure these: W [n, d], u [n]; linear w [d]")
     audit.add_argument("--normalize", action="store_true", help="bring every point to unit norm")
     audit.add_argument("--bias", action="store_true", help="append the coordinate 1 to every point")
     audit.add_argument("--loss", choices=("exponential", "logistic"), default="exponential", help="for the step size")
@@ -80,7 +80,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def draw(figure: Any, answer: Any) -> None:
-    """Every point the model depends on, from the cleanest to the hardest: rho/||theta||, gaps with and without a step."""
+    """Every point the model depends on, from the cleanest to the hardest: rho/||theta||, gaps with and without step."""
     from verify.plots import STYLES
 
     every = answer.every_point

@@ -66,7 +66,8 @@ def npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         there = [name.removesuffix(".npy") for name in archive.namelist()]
         for name in names:
             if name not in there:
-                raise ValueError(f"{path} has no array {name}, only {', '.join(there[:8]) or 'nothing'}; save it as {name}")
+                listed = ", ".join(there[:8]) or "nothing"
+                raise ValueError(f"{path} has no array {name}, only {listed}; save it under that name")
         found = {}
         for name in names:
             with archive.open(f"{name}.npy") as member:
@@ -97,7 +98,7 @@ def _array(file: IO[bytes], size: int, what: str) -> np.ndarray:
     except (ValueError, SyntaxError, TypeError, EOFError) as error:
         raise ValueError(f"{what} is no array in .npy format ({str(error)[:80]}); write it with numpy.save") from None
     if dtype.hasobject:
-        raise ValueError(f"{what} holds Python objects, which would have to be unpickled; save plain numbers or strings")
+        raise ValueError(f"{what} holds Python objects, and nothing is unpickled; save plain numbers or strings")
     count, header = math.prod(shape), file.tell()
     if min(shape, default=0) < 0 or header + count * dtype.itemsize != size:
         raise ValueError(
@@ -105,7 +106,7 @@ def _array(file: IO[bytes], size: int, what: str) -> np.ndarray:
             "the file is damaged, write it again"
         )
     if size > LARGEST:
-        raise ValueError(f"{what} has {size / 2**30:.1f} GiB, expected at most {LARGEST / 2**30:.0f}; take fewer points")
+        raise ValueError(f"{what} has {size / 2**30:.1f} GiB, expected at most {LARGEST / 2**30:.0f}; use fewer")
     data = file.read(count * dtype.itemsize)
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -170,7 +171,9 @@ def _number(text: str, path: Path, row: int, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{path}, row {row}, column {name!r} is {text[:40]!r}, expected a finite number; clean the data first")
+        raise ValueError(
+            f"{path}, row {row}, column {name!r} is {text[:40]!r}, expected a finite number; clean the data"
+        )
     return value
 
 
