@@ -261,7 +261,8 @@ def _about_step(a: Audit) -> str:
     costs = ", ".join(f"{_percent(error)}: {epsilon:.3g}" for error, epsilon in a.step.errors.items())
     lines.append(
         f"  A step that is wrong by a fraction leaves, instead of epsilon = "
-        f"{a.certificates['projection'].step.epsilon:.3g}: {costs}; with the estimated multipliers {a.step.estimate_epsilon:.3g}."
+        f"{a.certificates['projection'].step.epsilon:.3g}: {costs}; "
+        f"with the estimated multipliers {a.step.estimate_epsilon:.3g}."
     )
     if a.step.rho > (1 - 1e-6) * a.step.size:
         lines.append("  (All the same, since the retained points span the step: this certificate cannot see it.)")
@@ -291,8 +292,8 @@ def _about_every_point(e: EveryPoint) -> str:
     used = [i for i in order if e.multipliers[i] > 0]
     lines = [
         f"Every point: {free} of {len(order)} have multiplier 0, there is nothing to forget about them. The others, "
-        "from the cleanest to the hardest\n(rho/||theta||: error of the projection certificate; gap: 1 - cos to the model "
-        "retrained without the point):",
+        "from the cleanest to the hardest\n(rho/||theta||: error of the projection certificate; gap: 1 - cos to the "
+        "model retrained without the point):",
         f"  {'point':>8}{'rho/||theta||':>16}{'gap after':>13}{'gap before':>13}",
     ]
     shown = used if len(used) <= 10 else [*used[:5], None, *used[-5:]]
