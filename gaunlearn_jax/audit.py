@@ -266,14 +266,15 @@ def _step(subject: _Subject, forget: Any, loss: str) -> Step:
     net, dataset, point = subject.net, subject.data, subject.point
     chosen = np.flatnonzero(forget)
     h, _ = unlearn.ascent_direction(net, dataset, point, forget)
-    inside = numerics.project(h, numerics.orthonormal_basis(dataset.points, ~forget))
+    basis = numerics.orthonormal_basis(dataset.points, ~forget)
+    inside = numerics.project(h, basis)
     made = models.coefficients(net, dataset.labels, point.multipliers, point.selection)
     base = point.params - numerics.matmul(made, dataset.points) + inside
     estimate = estimators.estimate_multipliers(net, dataset, point, forget)
 
     def epsilon(off: Any) -> float:
         """||e + P h + (I - P)(h - h')|| with `off` = h - h'."""
-        beyond = off - numerics.project(off, numerics.orthonormal_basis(dataset.points, ~forget))
+        beyond = off - numerics.project(off, basis)
         return float(numerics.norm(base + beyond, point.orthogonal_norm))
 
     wrong = jnp.where(forget, point.multipliers - estimate, 0.0)
