@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from verify import audit_cli
+
 QUICK = {"dims": "1e4,1e8,1e13", "seeds": "16"}
 FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "neurons": "32,40", "seeds": "256"}
 
@@ -111,6 +113,7 @@ def parser() -> Parser:
     page.add_argument("folder", type=Path, metavar="DIR")
     page.add_argument("--out", type=Path, metavar="FILE", help="DIR/report.html by default")
     page.add_argument("--claims-from", type=Path, metavar="FILE.py", help="claims of your own, from a Python file")
+    audit_cli.add_parser(commands, whole)
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -130,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
             return _html_report(options.folder, options.out, options.claims_from)
         if options.command == "falsify":
             return _falsify(options)
+        if options.command == "audit":
+            return audit_cli.main(options)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)
