@@ -69,14 +69,17 @@ def at_least(rows: list[Row], side: str, wanted: float, unit: str = "lanes/s") -
     return Goal(f">= {wanted:,.0f} {unit}", f"{rate:,.0f} {unit}", rate >= wanted)
 
 
-def ahead(rows: list[Row], side: str, wanted: float, floor: float = 1e-12) -> Goal:
-    """The goal of a ratio over the fastest peer, ours at its accuracy (or at `floor`) or better."""
+def ahead(rows: list[Row], side: str, wanted: float, accuracy: float) -> Goal:
+    """The goal of a ratio over the fastest peer among those that reach the accuracy (a fast wrong answer is none)."""
     ours = next(row for row in rows if row.side == side)
-    best = min((row for row in rows if row.side != side), key=lambda row: row.seconds)
-    enough = ours.accuracy is None or best.accuracy is None or ours.accuracy <= max(best.accuracy, floor)
+    peers = [row for row in rows if row.side != side and row.accuracy is not None and row.accuracy <= accuracy]
+    text = f">= {wanted:g} x the fastest peer that reaches {accuracy:g}"
+    if not peers:
+        return Goal(text, "no peer reaches it", ours.accuracy is not None and ours.accuracy <= accuracy)
+    best = min(peers, key=lambda row: row.seconds)
     ratio = best.seconds / ours.seconds
-    text = f">= {wanted:g} x the fastest peer, at its accuracy or better"
-    return Goal(text, f"{ratio:.2g} x {best.side}", enough and ratio >= wanted)
+    reached = ours.accuracy is not None and ours.accuracy <= accuracy
+    return Goal(text, f"{ratio:.2g} x {best.side}", reached and ratio >= wanted)
 
 
 def machine() -> str:

@@ -14,3 +14,5 @@ from gaunlearn_jax import unlearn as unlearn
 from gaunlearn_jax._types import Reason as Reason
 from gaunlearn_jax._types import Status as Status
 from gaunlearn_jax._types import Verdict as Verdict
+from gaunlearn_jax.answer import Audit as Audit
+from gaunlearn_jax.audit import audit as audit

@@ -8,6 +8,7 @@ epsilon and delta from its own theta_tilde and its tau = 1 - cos(theta_hat, thet
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -87,12 +88,21 @@ def span(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scal
     )  # fmt: skip
 
 
-def scaling(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
+def scaling(
+    net: models.Network,
+    data: Dataset,
+    point: KKTPoint,
+    forget: Mask,
+    scale: Scalar = 1.0,
+    *,
+    fit_multipliers: Callable[..., KKTPoint] = kkt.fit_multipliers,
+) -> Certificate:
     """theta_tilde = theta_hat / (1 - c_bar), c_bar = max(0, 1 - min_T q_i(theta_hat)), so tau = 0.
 
     Linear models keep lambda_T / (1 - c_bar) (Theorem L). The step moves the kinks of a network off zero, so there
     lambda and s are measured afresh, and epsilon stays of the order of ||theta_hat||: reported, nothing is claimed.
-    INFEASIBLE where some retained margin is not positive. Source: docs/theory, Theorem L.
+    INFEASIBLE where some retained margin is not positive. `fit_multipliers` does the measuring.
+    Source: docs/theory, Theorem L.
     """
     after = unlearn.gradient_ascent(net, data, point, forget, scale)
     q = models.margins(net, data.labels, after.preactivations)
@@ -103,7 +113,7 @@ def scaling(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, s
     if net.kind == "linear":
         multipliers, selection, status = point.multipliers / shrink, point.selection, point.status
     else:
-        fit = kkt.fit_multipliers(net, data, params, z, orthogonal_norm=orthogonal, retained=~forget, rescale=False)
+        fit = fit_multipliers(net, data, params, z, orthogonal_norm=orthogonal, retained=~forget, rescale=False)
         multipliers, selection = fit.multipliers, fit.selection
         status = jnp.maximum(point.status, fit.status)
     return _certify(
@@ -114,14 +124,25 @@ def scaling(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, s
     )  # fmt: skip
 
 
-def retrain(net: models.Network, data: Dataset, point: KKTPoint, forget: Mask, scale: Scalar = 1.0) -> Certificate:
+def retrain(
+    net: models.Network,
+    data: Dataset,
+    point: KKTPoint,
+    forget: Mask,
+    scale: Scalar = 1.0,
+    *,
+    retrained: KKTPoint | None = None,
+) -> Certificate:
     """theta_tilde = theta*, an exact KKT point of the retained problem: epsilon = delta = 0 at rounding level.
 
     Reached from the programme Q_T (same-sign activations of theta) by the pattern loop; for linear models it is the
-    hard-margin solution on T. Source: docs/theory, Closeness to the retrained model.
+    hard-margin solution on T. `retrained` is theta* if it is known already.
+    Source: docs/theory, Closeness to the retrained model.
     """
     forget = unlearn.check_forget(data, forget, scale)
-    best = kkt.solve_pattern(net, data, point.selection, ~forget, kkt.MAX_REPEATS)
+    best = retrained
+    if best is None:
+        best = kkt.solve_pattern(net, data, point.selection, ~forget, kkt.MAX_REPEATS)
     return _certify(
         "retrain", net, data, point, forget, scale,
         params=best.params, z=best.preactivations, multipliers=best.multipliers, selection=best.selection,

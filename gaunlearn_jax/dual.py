@@ -227,9 +227,10 @@ def solve_on_sets(
     """One Newton step on given sets, which solves their linear system: F_i = b_i on `support`, a zero gradient on
     `kink`, c = slopes lambda elsewhere (slopes are 0 on kinks). Inverses are constants to automatic differentiation, so
     a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
-    # [m, m, n]: the neurons as the batch axis of the sweep
-    stacked = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
-    swept = lax.stop_gradient(numerics.sweep(stacked, kink.T))
+    # [m, m, n]: the neurons as the batch axis of the sweep; a linear model has no kinks
+    swept = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
+    if p.slope != 1:
+        swept = lax.stop_gradient(numerics.sweep(swept, kink.T))
     residual = jnp.where(kink, -numerics.matmul(c, p.gram), 0.0)
     schur = jnp.einsum("j,ji,ikj,jk->ik", p.weights, slopes, swept, slopes, precision=lax.Precision.HIGHEST)
     through = jnp.einsum("ikj,jk->ji", swept, residual, precision=lax.Precision.HIGHEST)

@@ -22,7 +22,9 @@ import pytest
 import gaunlearn_jax as ga
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = set(re.findall(r'add_parser\(\s*"(\w+)"', (ROOT / "verify" / "cli.py").read_text()))
+COMMANDS = {
+    name for path in (ROOT / "verify").glob("*.py") for name in re.findall(r'add_parser\(\s*"(\w+)"', path.read_text())
+}
 DOCS = ROOT / "docs"
 PAGES = [p for p in sorted(DOCS.rglob("*.md")) if not {"_build", "notebooks", "jupyter_execute"} & set(p.parts)]
 MODULES = [importlib.import_module(f"gaunlearn_jax.{found.name}") for found in pkgutil.iter_modules(ga.__path__)]

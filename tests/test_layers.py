@@ -14,9 +14,9 @@ LIBRARY = sorted((ROOT / "gaunlearn_jax").rglob("*.py"))
 
 #: A module may import those before it, never one after it. A new module gets its place here.
 ORDER = (
-    "_types", "checks", "show", "numerics", "models", "data", "train", "dual", "kkt", "unlearn", "estimators",
-    "certificates", "bounds", "generalization", "convergence", "sweep",
-    "disk", "strict_json", "locks", "run_record", "parts", "store", "audit", "__init__",
+    "_types", "checks", "show", "numerics", "hard_margin", "models", "data", "train", "dual", "kkt", "working_set",
+    "unlearn", "estimators", "certificates", "bounds", "generalization", "convergence", "sweep", "disk",
+    "strict_json", "locks", "run_record", "parts", "store", "answer", "audit", "__init__",
 )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from verify import audit_cli
+
 QUICK = {"dims": "1e4,1e8,1e13", "seeds": "16"}
 FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "neurons": "32,40", "seeds": "256"}
 
@@ -119,6 +121,7 @@ def parser() -> Parser:
     kind.add_argument("--csv", action="store_const", const="csv", dest="kind")
     kind.add_argument("--parquet", action="store_const", const="parquet", dest="kind", help="needs the extra `parquet`")
     export.add_argument("--out", type=Path, metavar="FILE", help="DIR/lanes.csv or DIR/lanes.parquet by default")
+    audit_cli.add_parser(commands, whole)
     commands.add_parser("list", help="list the claims with statement and source")
     return top
 
@@ -142,6 +145,8 @@ def main(argv: list[str] | None = None) -> int:
             return _export(options.folder, options.kind, options.out)
         if options.command == "falsify":
             return _falsify(options)
+        if options.command == "audit":
+            return audit_cli.main(options)
         return _run(options)
     except ValueError as error:
         print(f"gaunlearn: {error}", file=sys.stderr)

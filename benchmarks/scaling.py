@@ -1,0 +1,85 @@
+"""Time per lane against dimension, lanes, points, neurons and devices; memory against lanes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from benchmarks.end_to_end import STEPS, Lane, lanes, side
+from benchmarks.harness import Goal, Row, Side, measure
+from gaunlearn_jax import sweep
+
+
+def run() -> tuple[list[Row], list[Goal]]:
+    flat, flat_goal = dimension()
+    many, many_goal = processes()
+    sizes = measure("lanes", [side("linear", 16, 1, count, repeats=3) for count in (256, 4096, 32768)])
+    points = measure("points", [side("relu", m, 40, 64, repeats=3) for m in (6, 12, 24)])
+    neurons = measure("neurons", [side("relu", 10, n, 128, repeats=3) for n in (20, 40, 80)])
+    goals = [exponent("m", points, (6, 12, 24)), exponent("n", neurons, (20, 40, 80))]
+    return [*flat, *sizes, *points, *neurons, *many], [flat_goal, *goals, many_goal]
+
+
+def dimension() -> tuple[list[Row], Goal]:
+    """d is traced and costs nothing: one compilation, the same time."""
+    lane = Lane("relu", 10, 40, STEPS)
+    keys, _ = lanes(lane.shape, 512)
+    dims = (1e3, 1e6, 1e9, 1e12, 1e15)
+    sides = [
+        Side(f"d = {d:g}", lambda d=d: sweep.batched(lane, keys, np.full(512, d)), 512, repeats=5)  # type: ignore[misc]
+        for d in dims
+    ]
+    rows = measure("dimension", sides)
+    seconds = [row.seconds for row in rows[1:]]
+    spread = max(seconds) / min(seconds) - 1
+    text = "flat within 5 % from 1e6 to 1e15 (below, strong correlation costs solver steps)"
+    return rows, Goal(text, f"{spread:.1%}; 1e3: {rows[0].seconds / min(seconds):.2g} x", spread <= 0.05)
+
+
+def exponent(name: str, rows: list[Row], sizes: tuple[int, ...]) -> Goal:
+    """The power of a size in the time, by least squares in logarithms."""
+    power = np.polyfit(np.log(sizes), np.log([row.seconds for row in rows]), 1)[0]
+    return Goal(f"time in {name} stated", f"{name}^{power:.1f}", True)
+
+
+CHILD = """
+import json, resource, sys, time
+import jax
+jax.config.update("jax_enable_x64", True)
+from benchmarks.end_to_end import side
+devices, count = int(sys.argv[1]), int(sys.argv[2])
+assert len(jax.devices()) == devices
+work = side("linear", 16, 1, count)
+work.run()
+times = []
+for _ in range(3):
+    begun = time.perf_counter()
+    work.run()
+    times.append((time.perf_counter() - begun) / count)
+print(json.dumps({"times": sorted(times), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+def processes() -> tuple[list[Row], Goal]:
+    """The same lanes on a device per core and on 8 forced ones; peak memory for 8 times the lanes."""
+    cores = len(os.sched_getaffinity(0))
+    rows, peaks = [], []
+    for devices, count in ((cores, 8192), (8, 8192), (cores, 65536)):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, str(devices), str(count)],
+            env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        told = json.loads(done.stdout.splitlines()[-1])
+        peaks.append(told["peak"])
+        low, middle, high = told["times"]
+        remark = f"peak {told['peak'] / 2**20:.0f} MiB"
+        rows.append(Row("devices", f"{devices} CPU devices, {count} lanes", middle, low, high, remark=remark))
+    overhead = rows[1].seconds / rows[0].seconds - 1
+    reached = f"{overhead:+.1%}; 8 x the lanes: {peaks[2] / peaks[0] - 1:+.0%} memory"
+    return rows, Goal("8 forced devices: overhead under 10 %", reached, overhead < 0.10)
