@@ -21,6 +21,7 @@ Writing needs Linux or macOS; `load` works anywhere.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import re
@@ -52,16 +53,22 @@ _DEBRIS = re.compile(r"lock-.*|tmp-run\.json")  # what a writer killed before ru
 class LoadedRun:
     """A folder as arrays: `columns[name]` float64 [present lanes], in the order of `lanes`, their numbers.
 
+    `table`: the same [columns, present lanes] in the order of `record.columns`, of which the columns are views.
     `missing`: numbers of the parts without a valid file; `damaged`: which of them are damaged, and how.
     """
 
     grid: dict[str, Any]
-    columns: dict[str, NDArray[np.float64]]
+    table: NDArray[np.float64]
     lanes: NDArray[np.int64]
     missing: list[int]
     damaged: list[str]
     environment: dict[str, Any]
     record: RunRecord
+
+    @functools.cached_property
+    def columns(self) -> dict[str, NDArray[np.float64]]:
+        """Each column by its name."""
+        return dict(zip(self.record.columns, self.table, strict=True))
 
 
 def load(path: str | os.PathLike[str]) -> LoadedRun:
@@ -79,9 +86,8 @@ def load(path: str | os.PathLike[str]) -> LoadedRun:
         ranges.append(np.arange(*record.parts[number], dtype=np.int64))
         present.add(number)
         end += len(rows)
-    columns = dict(zip(record.columns, table[:, :end], strict=True))
     missing = [number for number in range(len(record.parts)) if number not in present]
-    return LoadedRun(record.grid, columns, np.concatenate(ranges), missing, damaged, record.environment, record)
+    return LoadedRun(record.grid, table[:, :end], np.concatenate(ranges), missing, damaged, record.environment, record)
 
 
 class Store:

@@ -23,7 +23,7 @@ LANES_ELSEWHERE = 4096
 
 
 @functools.lru_cache(maxsize=256)
-def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(fn: Callable[..., Any]) -> Any:
     """jit(vmap(fn)), one per function object: pass the same function again to reuse its compilation.
 
     With several devices each runs its share as a program of its own: lanes are independent, so that no loop waits for

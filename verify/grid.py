@@ -13,8 +13,8 @@ from verify.suite import Suite
 #: dimensions and signals where none are given: both regimes of the worst-case bounds, and the decay of test errors
 DIMS = {"gaussian": (1e4, 1e8, 1e12, 1e13), "mixture": (1e3, 1e4, 1e6, 1e8, 1e10, 1e12)}
 SIGNALS = {"gaussian": (0.0,), "mixture": (0.02, 0.05, 0.1, 0.2)}
-#: bytes that one lane of a chunk occupies per neuron and squared point while its dual programmes are solved
-_BYTES = 8 * 24
+#: bytes that one lane of a chunk occupies at least, per neuron and squared point, while its dual programmes are solved
+_BYTES = 8 * 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Grid:
         return len(self.cells(shape.source)) * self.seeds
 
     def bytes_per_lane(self, shape: Shape) -> int:
-        """An estimate of the working memory of one lane."""
+        """What one lane needs at least, known before anything is traced; `memory.live_bytes` knows the claims, too."""
         return _BYTES * shape.n * shape.m**2 * 2 * len(self.forget) + 4096
 
     def seed_range(self) -> range:

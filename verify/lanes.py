@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from gaunlearn_jax import store, sweep
-from verify import records
+from verify import memory, records
 from verify.check import Check
 from verify.grid import Grid
 from verify.records import Shape
@@ -57,14 +57,34 @@ def slug(shape: Shape) -> str:
     return "-".join(parts + ([shape.source] if shape.source != "gaussian" else []))
 
 
-def compute(
-    shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder, progress: Progress | None
-) -> Block:
-    """Compute (or find on disk) the lanes of one shape. With several shards only what is on disk is returned."""
-    lanes = records.lane_arguments(shape, grid.cells(shape.source), grid.seed_range())
-    total = len(lanes["seed"])
-    fn = lane(shape, suites, grid.forget, recorder(shape))
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one shape needs: claims, the function of a lane, the number of lanes, lanes at once, column names."""
+
+    shape: Shape
+    suites: tuple[Suite, ...]
+    fn: Callable[..., Any]
+    total: int
+    size: int
+    names: list[str]
+
+
+def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder) -> Plan:
+    """Trace the lanes of one shape, computing nothing; ValueError if they cannot fit into memory."""
+    total = grid.lanes(shape)
     size = sweep.chunk_size(total, place.chunk)
+    fn = lane(shape, suites, grid.forget, recorder(shape))
+    args = [((size, 2), np.uint32), ((size,), np.float64), ((size,), np.float64)]
+    traced = sweep.compiled(fn).trace(*(jax.ShapeDtypeStruct(*arg) for arg in args))
+    per_lane = memory.SLACK * memory.live_bytes(traced.jaxpr.jaxpr) * len(jax.local_devices()) / size
+    size = memory.chunk(slug(shape), total, per_lane, place.chunk)
+    return Plan(shape, suites, fn, total, size, list(flatten(traced.out_info)))
+
+
+def compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = None) -> Block:
+    """Compute (or find on disk) the lanes of one shape. With several shards only what is on disk is returned."""
+    shape, total, size = plan.shape, plan.total, plan.size
+    lanes = records.lane_arguments(shape, grid.cells(shape.source), grid.seed_range())
 
     def report(done: int) -> None:
         if progress is not None:
@@ -72,21 +92,22 @@ def compute(
 
     def rows(start: int, stop: int, before: int, batch: int, halved: Callable[[int], None] | None = None) -> Any:
         args = (lanes[name][start:stop] for name in ("key", "d", "signal"))
-        return sweep.batched(fn, *args, chunk=batch, progress=lambda done, _: report(before + done), on_halved=halved)
+        return sweep.batched(
+            plan.fn, *args, chunk=batch, progress=lambda done, _: report(before + done), on_halved=halved
+        )
 
     report(0)
     if place.folder is None:
         results = rows(0, total, 0, size)
         return Block(shape, lanes["seed"], lanes["d"], lanes["signal"], results)
 
-    names = list(flatten(jax.eval_shape(jax.vmap(fn), *(lanes[n][:2] for n in ("key", "d", "signal")))))
-    told = {"shape": dataclasses.asdict(shape), "claims": [s.name for s in suites]}
+    told = {"shape": dataclasses.asdict(shape), "claims": [s.name for s in plan.suites]}
     described = grid.of(shape.source).as_json() | told
     if "claims_from" in place.environment:  # a user's file: lanes of two versions of it must not mix
         described["claims_from"] = place.environment["claims_from"]["sha256"]
     parts = [list(part) for part in store.split_lanes(total, size * max(1, PART_LANES // size))]
     with store.create_or_resume(
-        place.folder / slug(shape), described, names, parts, place.environment, size, shard=place.shard
+        place.folder / slug(shape), described, plan.names, parts, place.environment, size, shard=place.shard
     ) as opened:
         todo = opened.missing()
         done = total - sum(stop - start for start, stop in (opened.record.parts[i] for i in todo))
@@ -118,23 +139,23 @@ def flatten(results: dict[str, Results]) -> dict[str, Any]:
     return out
 
 
-def unflatten(columns: dict[str, np.ndarray]) -> dict[str, Results]:
-    """The nested results that `flatten` took apart (all float64)."""
-    entries: dict[tuple[str, str, str], dict[tuple[int, ...], np.ndarray]] = {}
-    for column, values in columns.items():
+def unflatten(names: list[str], table: np.ndarray) -> dict[str, Results]:
+    """The nested results that `flatten` took apart, views of their rows of table [columns, lanes] (all float64)."""
+    rows: dict[tuple[str, str, str], list[tuple[int, tuple[int, ...]]]] = {}
+    for row, column in enumerate(names):
         claim, name, field, index = column.split("|")
-        place = tuple(int(i) for i in index.split(".")) if index else ()
-        entries.setdefault((claim, name, field), {})[place] = values
+        rows.setdefault((claim, name, field), []).append((row, tuple(map(int, index.split("."))) if index else ()))
     out: dict[str, dict[str, Any]] = {}
     fields: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for (claim, name, field), pieces in entries.items():
-        extent = tuple(max(place[a] for place in pieces) + 1 for a in range(len(next(iter(pieces)))))
-        stacked = np.stack([pieces[place] for place in np.ndindex(*extent)], axis=-1)
-        whole = stacked.reshape(stacked.shape[0], *extent)
+    for (claim, name, field), entries in rows.items():
+        first, last = entries[0][0], entries[-1]
+        extent = tuple(i + 1 for i in last[1])
+        assert [index for _, index in entries] == list(np.ndindex(*extent)), f"{claim}|{name}|{field}: not in order"
+        values = np.moveaxis(table[first : last[0] + 1].reshape(*extent, -1), -1, 0)
         if field:
-            fields.setdefault((claim, name), {})[field] = whole
+            fields.setdefault((claim, name), {})[field] = values
         else:
-            out.setdefault(claim, {})[name] = whole
+            out.setdefault(claim, {})[name] = values
     for (claim, name), given in fields.items():
         given["converged"] = given["converged"].astype(bool)
         given["reason"] = given["reason"].astype(np.int32)
@@ -147,7 +168,7 @@ def load_block(folder: Path) -> Block:
     stored = store.load(folder)
     given = stored.grid
     shape = Shape(**given["shape"])
-    return Block(shape, *coordinates(given, stored.lanes), unflatten(stored.columns))
+    return Block(shape, *coordinates(given, stored.lanes), unflatten(stored.record.columns, stored.table))
 
 
 def coordinates(grid: dict[str, Any], lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

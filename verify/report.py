@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gaunlearn_jax import sweep
 from gaunlearn_jax._types import Reason, Verdict
-from verify import registry
+from verify import memory, registry
 from verify.check import Check, ratio
 from verify.grid import Grid
-from verify.lanes import Block, Place, load_blocks, slug
-from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_blocks
+from verify.lanes import Block, Place, compute, load_blocks, slug
+from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, prepare, rows, run_blocks
 from verify.suite import Suite
 
 #: the commit, with "-dirty" after it where files were changed
@@ -76,10 +75,10 @@ def print_plan(suites: tuple[Suite, ...], grid: Grid, chunk: int | None) -> None
     for shape, members in grid.shapes(suites).items():
         lanes = grid.lanes(shape)
         total += lanes
-        memory = sweep.chunk_size(lanes, chunk) * grid.bytes_per_lane(shape) / 2**20
+        size = memory.chunk(slug(shape), lanes, grid.bytes_per_lane(shape), chunk)
         console.print(
-            f"{shape.model} m={shape.m} n={shape.n} {shape.source}: {lanes} lanes, about {memory:.0f} MiB at once, "
-            f"claims {', '.join(s.name for s in members)}"
+            f"{shape.model} m={shape.m} n={shape.n} {shape.source}: {lanes} lanes, {size} at once, which takes "
+            f"{memory.text(size * grid.bytes_per_lane(shape))} or more; claims {', '.join(s.name for s in members)}"
         )
     console.print(f"{total} lanes, {len(grid.shapes(suites))} compilations; nothing was computed")
 
@@ -162,9 +161,12 @@ def write_certificates(
 
 
 def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[Block]:
+    stderr = Console(stderr=True)
+    with stderr.status("tracing the claims"):
+        plans = prepare(suites, grid, place)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=stderr,
     ) as bar:  # fmt: skip
         tasks = {
             slug(shape): bar.add_task(slug(shape), total=grid.lanes(shape), rate="", start=False)
@@ -178,7 +180,7 @@ def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[
             rate = f"{done / elapsed:.0f} lanes/s" if elapsed and done > 0 and elapsed > 0.5 else "compiling"
             bar.update(task, completed=done, rate=rate)
 
-        return run_blocks(suites, grid, place, progress)
+        return [compute(plan, grid, place, progress) for plan in plans]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,24 +7,36 @@ from typing import Any
 import jax
 import numpy as np
 
-from verify import records
+from verify import memory, records
 from verify.check import Check, tally
 from verify.grid import Grid
-from verify.lanes import Block, Place, Progress, Recorder, compute
+from verify.lanes import Block, Place, Plan, Recorder, compute, plan, slug
 from verify.records import THETAS
 from verify.suite import Suite
 
+#: float64 columns of a lane beside its results: seed, d, signal, key
+LANE_COLUMNS = 4
+NOWHERE = Place()
+
+
+def prepare(suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder = records.recorder) -> list[Plan]:
+    """Trace every shape; `recorder` makes the function that draws, trains and solves one instance.
+
+    ValueError with an estimate if the lanes or their results cannot fit into memory: nothing is computed then."""
+    shapes = grid.shapes(suites)
+    for shape in sorted(shapes, key=grid.bytes_per_lane, reverse=True):  # what never fits is not even traced
+        memory.chunk(slug(shape), grid.lanes(shape), grid.bytes_per_lane(shape), place.chunk)
+        memory.require_results(grid.lanes(shape), LANE_COLUMNS)
+    plans = [plan(shape, members, grid, place, recorder) for shape, members in shapes.items()]
+    memory.require_results(sum(p.total for p in plans), LANE_COLUMNS + max(len(p.names) for p in plans))
+    return plans
+
 
 def run_blocks(
-    suites: tuple[Suite, ...],
-    grid: Grid,
-    place: Place | None = None,
-    progress: Progress | None = None,
-    recorder: Recorder = records.recorder,
+    suites: tuple[Suite, ...], grid: Grid, place: Place = NOWHERE, recorder: Recorder = records.recorder
 ) -> list[Block]:
-    """Compute every lane of every shape; `recorder` makes the function that draws, trains and solves one instance."""
-    where = Place() if place is None else place
-    return [compute(shape, members, grid, where, recorder, progress) for shape, members in grid.shapes(suites).items()]
+    """Compute every lane of every shape; errors are those of `prepare`."""
+    return [compute(p, grid, place) for p in prepare(suites, grid, place, recorder)]
 
 
 def rows(blocks: list[Block], suites: tuple[Suite, ...], grid: Grid) -> list[dict[str, Any]]:
