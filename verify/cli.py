@@ -278,9 +278,10 @@ def _run_suites(options: argparse.Namespace, suites: Any, source: dict[str, Any]
     which = options.certificates if options.exact == "none" else options.exact
     if folder is None and which != "none":
         raise ValueError("--certificates and --exact need --out DIR: the files go to DIR/certificates")
-    if folder is None and options.shard is not None:
-        raise ValueError("--shard needs --out DIR: every shard writes its own parts there")
-    shard = options.shard or report.process_share(options.distributed)
+    if folder is None and (options.shard is not None or options.distributed):
+        option = "--distributed" if options.distributed else "--shard"
+        raise ValueError(f"{option} needs --out DIR: every process writes its own parts there")
+    shard = report.process_share(options.distributed, options.shard)
     environment = report.environment(sys.argv[1:], options.chunk) | source
     place = Place(folder, options.chunk, shard, environment)
     return report.run_and_report(suites, grid, place, which, prove=options.exact != "none")

@@ -53,11 +53,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def process_share(distributed: bool) -> tuple[int, int]:
-    """This process's share of the parts: all of them, or by process of an initialised jax.distributed."""
+def process_share(distributed: bool, shard: tuple[int, int] | None) -> tuple[int, int]:
+    """This process's share (i, N) of the parts: `shard`, or by process of jax.distributed, or all of them.
+
+    With both, the shard tells jax.distributed which process this is; else the cluster's environment does."""
     if distributed:
-        jax.distributed.initialize()
-    return jax.process_index(), jax.process_count()
+        known: dict[str, Any] = {} if shard is None else {"process_id": shard[0], "num_processes": shard[1]}
+        try:
+            jax.distributed.initialize(**known)
+        except (RuntimeError, ValueError) as error:
+            why = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"--distributed: {why}; start it by Slurm, MPI or on a TPU slice, or set "
+                "JAX_COORDINATOR_ADDRESS=HOST:PORT and give each process --shard I/N"
+            ) from None
+    return shard or (jax.process_index(), jax.process_count())
 
 
 def print_claims(suites: tuple[Suite, ...]) -> None:
@@ -186,7 +196,7 @@ def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON (infinities become null), through a temporary file and one rename."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # several shards may finish at once
     temporary.write_text(text)
     temporary.replace(path)
 
