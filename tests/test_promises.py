@@ -43,7 +43,7 @@ def start(folder: Path, *arguments: str, devices: int = 1, part: int = 32, **env
     mine["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
     mine["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     small = ("--points", "4", "--neurons", "4", "--forget", "1", "--chunk", "32", "--out", "out")
-    command = [sys.executable, "-c", SMALL_PARTS.format(part), "run", "relu", *small, *arguments]
+    command = [sys.executable, "-c", SMALL_PARTS.format(part), "run", "relu", *arguments, *small]
     with (folder / "log").open("a") as log:
         return subprocess.Popen(command, cwd=folder, env=os.environ | mine, stdout=log, stderr=log, text=True)
 
