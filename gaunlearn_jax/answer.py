@@ -91,7 +91,7 @@ class EveryPoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Audit:
-    """The answer of `gaunlearn_jax.audit`; print it. Norms, epsilon and delta are those of the model rescaled to
+    """The answer of an audit; print it. Norms, epsilon and delta are those of the model rescaled to
     margin 1; `broken` counts the remaining points that the step misclassifies."""
 
     model: str
