@@ -244,6 +244,8 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     for key in sorted(lines):
         table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in dims))
     console.print(table)
+    for line in suite.notes(grid) if suite.notes else ():
+        console.print(line)
 
 
 def short_number(value: float) -> str:
