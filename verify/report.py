@@ -32,7 +32,7 @@ from verify.run import COUNTS, VERDICTS, claim_totals, exit_code, rows, run_bloc
 from verify.suite import Suite
 
 #: wide enough for the tables where no terminal says how wide it is
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def set_up_jax() -> None:
