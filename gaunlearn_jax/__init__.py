@@ -2,6 +2,7 @@
 
 from gaunlearn_jax import bounds as bounds
 from gaunlearn_jax import certificates as certificates
+from gaunlearn_jax import convergence as convergence
 from gaunlearn_jax import data as data
 from gaunlearn_jax import estimators as estimators
 from gaunlearn_jax import generalization as generalization

@@ -115,6 +115,6 @@ _REASON = {
     Reason.FORGET_SIZE: "the claim needs another number of forgotten points",
     Reason.LEAKAGE: "the leakage of the forgotten points is 1 or more",
     Reason.MODEL: "the claim does not speak of this model",
-    Reason.NOT_KKT: "the retrained point of the first solve leaves the activation pattern",
+    Reason.NOT_KKT: "no KKT point with these activations: the solution leaves the activation pattern",
     Reason.DATA: "the data do not satisfy the hypothesis of the claim",
 }

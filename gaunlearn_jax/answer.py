@@ -56,6 +56,7 @@ class Hypothesis(NamedTuple):
 
     @property
     def holds(self) -> bool:
+        """Whether the value is within its limit."""
         return self.value <= self.limit
 
 
@@ -90,8 +91,8 @@ class EveryPoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Audit:
-    """The answer of `ga.audit`; print it. Norms, epsilon and delta are those of the model rescaled to margin 1;
-    `broken` counts the remaining points that the step misclassifies."""
+    """The answer of an audit; print it. Norms, epsilon and delta are those of the model rescaled to
+    margin 1; `broken` counts the remaining points that the step misclassifies."""
 
     model: str
     neurons: int

@@ -1,6 +1,6 @@
 """How near training is to its limit: the smoothed margin along the flow, the loss gradient as multipliers, kink floor.
 
-Sources: docs/theory, Margin problem (Lyu and Li 2020) and Why a trained theta's epsilon_1 stays above zero.
+Sources: docs/theory, Implicit bias (Lyu and Li 2020) and Why a trained theta's epsilon_1 stays above zero.
 """
 
 from __future__ import annotations

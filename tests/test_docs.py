@@ -28,6 +28,7 @@ COMMANDS = {
 DOCS = ROOT / "docs"
 PAGES = [p for p in sorted(DOCS.rglob("*.md")) if not {"_build", "notebooks", "jupyter_execute"} & set(p.parts)]
 MODULES = [importlib.import_module(f"gaunlearn_jax.{found.name}") for found in pkgutil.iter_modules(ga.__path__)]
+COMMANDS = ("run", "list", "show", "export", "report", "figures", "check", "falsify", "audit")
 HAS_SPHINX = all(importlib.util.find_spec(name) for name in ("sphinx", "furo", "myst_nb", "latex2mathml"))
 
 

@@ -33,7 +33,7 @@ from verify.suite import Suite
 #: the commit, with "-dirty" after it where files were changed
 GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
 #: wide enough for the tables where no terminal says how wide it is
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def set_up_jax() -> None:
@@ -273,6 +273,8 @@ def print_rows(suite: Suite, grid: Grid, mine: list[dict[str, Any]]) -> None:
     for key in sorted(lines):
         table.add_row(*key, *(cell_text(lines[key].get(d, [])) for d in dims))
     console.print(table)
+    for line in suite.notes(grid) if suite.notes else ():
+        console.print(line)
 
 
 def short_number(value: float) -> str:

@@ -35,7 +35,8 @@ class Suite:
     `evaluate` maps an `Evaluation` (one theta, one forget set) to results; `per_instance` maps (net, record, shape) to
     results. Both are traced, one lane at a time. `per_cell` runs afterwards on the host, in NumPy: it maps (shape, d,
     signal, values of all lanes of that cell) to Checks with a leading axis, for statistical statements. `draw` puts the
-    claim's picture on an empty matplotlib figure, given the blocks of a run and its grid.
+    claim's picture on an empty matplotlib figure, given the blocks of a run and its grid. `notes` makes sentences that
+    belong under the claim's table from the grid.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Suite:
     per_instance: Callable[[Network, Record, Shape], Results] | None = None
     per_cell: Callable[[Shape, float, float, dict[str, np.ndarray]], Mapping[str, Check]] | None = None
     draw: Callable[[Any, list[Any], Any], None] | None = None
+    notes: Callable[[Any], list[str]] | None = None
     models: tuple[str, ...] = MODELS
     thetas: tuple[str, ...] = THETAS
     data_source: str = "gaussian"

@@ -303,6 +303,12 @@ def _cell(blocks: list[Any], name: str, d: float) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(b.results[SUITE.name][name])[b.d == d]) for b in blocks])
 
 
+def notes(grid: Any) -> list[str]:
+    """From which dimension on half of all draws satisfy the hypothesis of the worst-case bounds."""
+    table = dimension_table([(m, n) for m in grid.points for n in (1, *grid.neurons)])
+    return [f"{line} (half of all draws; n = 1: linear)" for line in table]
+
+
 SUITE = Suite(
     name="data",
     statement="random data satisfy the assumptions: norms near 1, inner products below 1.1 log(d)/sqrt(d), any eps_d",
@@ -310,4 +316,5 @@ SUITE = Suite(
     per_instance=per_instance,
     per_cell=per_cell,
     draw=draw,
+    notes=notes,
 )

@@ -224,7 +224,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
 SUITE = Suite(
     name="implicit_bias",
     statement="training drives the rescaled network to a KKT point: smoothed margin, epsilon_1 and its floor, distance",
-    source="docs/theory, Margin problem; Why a trained theta's epsilon_1 stays above zero; Closeness",
+    source="docs/theory, Implicit bias; Closeness to the retrained model",
     per_instance=per_instance,
     per_cell=per_cell,
     draw=draw,
