@@ -19,7 +19,7 @@ import pytest
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import run_record, strict_json
-from verify import cli, lanes, report
+from verify import cli, lanes, stamp
 from verify.check import Check
 
 ROOT = Path(__file__).parent.parent
@@ -207,19 +207,19 @@ def test_distributed_without_a_cluster_says_what_to_do(tmp_path: Path, monkeypat
 
 
 def test_the_stamp_says_what_the_numbers_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    stamp = report.environment(["run", "relu", "--out", "a b"], 64)
-    strict_json.check_json(stamp, "environment")
-    assert stamp["backend"] == jax.default_backend()
-    assert stamp["devices"] == [d.device_kind for d in jax.local_devices()]
-    assert stamp["mesh"] == {"lanes": len(jax.local_devices())}
-    assert (stamp["dtype"], stamp["matmul_precision"], stamp["random"]) == ("float64", "highest", "threefry2x32")
-    assert stamp["command_line"] == "gaunlearn run relu --out 'a b'"
-    assert stamp["chunk"] == 64
-    assert {"jax", "jaxlib", "numpy", "optax", "gaunlearn-jax"} <= set(stamp["packages"])
-    assert stamp["packages"]["jax"] == jax.__version__
-    assert stamp["processor"]
-    assert stamp["process"] == [0, 1]
+    found = stamp.environment(["run", "relu", "--out", "a b"], 64)
+    strict_json.check_json(found, "environment")
+    assert found["backend"] == jax.default_backend()
+    assert found["devices"] == [d.device_kind for d in jax.local_devices()]
+    assert found["mesh"] == {"lanes": len(jax.local_devices())}
+    assert (found["dtype"], found["matmul_precision"], found["random"]) == ("float64", "highest", "threefry2x32")
+    assert found["command_line"] == "gaunlearn run relu --out 'a b'"
+    assert found["chunk"] == 64
+    assert {"jax", "jaxlib", "numpy", "optax", "gaunlearn-jax"} <= set(found["packages"])
+    assert found["packages"]["jax"] == jax.__version__
+    assert found["processor"]
+    assert found["process"] == [0, 1]
     if (ROOT / ".git").exists():
-        assert len(stamp["revision"].removesuffix("-dirty")) == 40
-    monkeypatch.setattr(report, "GIT", ["no-such-program"])
-    assert report.environment([], None)["revision"] is None
+        assert len(found["revision"].removesuffix("-dirty")) == 40
+    monkeypatch.setattr(stamp, "GIT", ["no-such-program"])
+    assert stamp.environment([], None)["revision"] is None

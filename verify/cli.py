@@ -266,7 +266,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_suites(options: argparse.Namespace, suites: Any, source: dict[str, Any]) -> int:
-    from verify import report
+    from verify import report, stamp
 
     grid = _grid(options)
     if options.dry_run:
@@ -282,6 +282,6 @@ def _run_suites(options: argparse.Namespace, suites: Any, source: dict[str, Any]
         option = "--distributed" if options.distributed else "--shard"
         raise ValueError(f"{option} needs --out DIR: every process writes its own parts there")
     shard = report.process_share(options.distributed, options.shard)
-    environment = report.environment(sys.argv[1:], options.chunk) | source
+    environment = stamp.environment(sys.argv[1:], options.chunk) | source
     place = Place(folder, options.chunk, shard, environment)
     return report.run_and_report(suites, grid, place, which, prove=options.exact != "none")
