@@ -80,8 +80,9 @@ def side(model: str, m: int, n: int, count: int, steps: int = STEPS, repeats: in
     """`count` lanes through `sweep.batched`, as the suites run them."""
     lane = Lane(model, m, n, steps)
     keys, dims = lanes(lane.shape, count)
+    size = sweep.chunk_size(count, None, lane.shape.entries)
     name = f"{model}, m = {m}, n = {n}, {steps} steps, {count} lanes"
-    return Side(name, lambda: sweep.batched(lane, keys, dims), count, violated, repeats)
+    return Side(name, lambda: sweep.batched(lane, keys, dims, chunk=size), count, violated, repeats)
 
 
 def violated(codes: np.ndarray) -> float:

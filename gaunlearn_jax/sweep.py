@@ -17,9 +17,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gaunlearn_jax import checks, numerics
 
-#: lanes per device at once: on a CPU what stays in its cache, elsewhere what fills the device
-LANES_PER_DEVICE = {"cpu": 64}
+#: bytes of a CPU core's cache that the largest array of a batch may take, and lanes of one batch elsewhere
+CPU_CACHE = 2**21
 LANES_ELSEWHERE = 4096
+#: numbers in the largest array of a lane, n m^2, where nothing is said
+TYPICAL_ENTRIES = 4096
 
 
 @functools.lru_cache(maxsize=256)
@@ -53,10 +55,13 @@ def lane_sharding() -> NamedSharding | None:
     return NamedSharding(mesh, PartitionSpec("lanes"))
 
 
-def chunk_size(lanes: int, chunk: int | None) -> int:
-    """The padded chunk: at most `chunk`, a multiple of the device count, at least two lanes per device."""
+def chunk_size(lanes: int, chunk: int | None, entries: int = TYPICAL_ENTRIES) -> int:
+    """The padded chunk: at most `chunk`, a multiple of the device count, at least two lanes per device.
+
+    By default what stays in the cache of a CPU core, `entries` numbers per lane, or what fills an accelerator."""
     devices = len(jax.local_devices())
-    default = devices * LANES_PER_DEVICE.get(jax.default_backend(), LANES_ELSEWHERE)
+    cached = max(2, min(1024, CPU_CACHE // (8 * entries)))
+    default = devices * (cached if jax.default_backend() == "cpu" else LANES_ELSEWHERE)
     size = default if chunk is None else checks.whole("chunk", chunk, 1, "a positive whole number of lanes")
     wanted = min(lanes, size)
     return max(2, -(-wanted // devices)) * devices
@@ -71,7 +76,7 @@ def batched(
 ) -> Any:
     """Call `fn` on every lane: args are pytrees with a leading lane axis, the result likewise (NumPy arrays).
 
-    `chunk` lanes run at once (default 64 per CPU device, 4096 per accelerator; padded to a multiple of the devices);
+    `chunk` lanes run at once (default: see `chunk_size`; padded to a multiple of the devices);
     progress(done, total) is called after each chunk. When a device runs out of memory the chunk is halved,
     on_halved(new size) is called, and the work goes on. Draws made inside fn depend on its arguments alone, never on
     the chunk. ValueError for an empty sweep or unequal lane axes.

@@ -72,12 +72,12 @@ class Plan:
 def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder) -> Plan:
     """Trace the lanes of one shape, computing nothing; ValueError if they cannot fit into memory."""
     total = grid.lanes(shape)
-    size = sweep.chunk_size(total, place.chunk)
+    size = sweep.chunk_size(total, place.chunk, shape.entries)
     fn = lane(shape, suites, grid.forget, recorder(shape))
     args = [((size, 2), np.uint32), ((size,), np.float64), ((size,), np.float64)]
     traced = sweep.compiled(fn).trace(*(jax.ShapeDtypeStruct(*arg) for arg in args))
     per_lane = memory.SLACK * memory.live_bytes(traced.jaxpr.jaxpr) * len(jax.local_devices()) / size
-    size = memory.chunk(slug(shape), total, per_lane, place.chunk)
+    size = memory.chunk(slug(shape), total, per_lane, place.chunk, shape.entries)
     return Plan(shape, suites, fn, total, size, list(flatten(traced.out_info)))
 
 

@@ -57,13 +57,14 @@ def live_bytes(jaxpr: Any) -> int:
     return most
 
 
-def chunk(name: str, lanes: int, per_lane: float, asked: int | None) -> int:
-    """Lanes at once, for `per_lane` bytes each: `asked` ones, or as many as fit, at most the default of `sweep`.
+def chunk(name: str, lanes: int, per_lane: float, asked: int | None, entries: int = sweep.TYPICAL_ENTRIES) -> int:
+    """Lanes at once, for `per_lane` bytes each: `asked` ones, or as many as fit, at most the default of `sweep` for
+    `entries` numbers in the largest array of a lane.
 
     ValueError with the estimate: the smallest chunk, or the one that was asked for, does not fit.
     """
     devices, free = len(jax.local_devices()), device_free()
-    size, least = sweep.chunk_size(lanes, asked), sweep.chunk_size(lanes, 1)
+    size, least = sweep.chunk_size(lanes, asked, entries), sweep.chunk_size(lanes, 1)
     room = int(SHARE * free / per_lane) * devices
     if least > room:
         raise ValueError(

@@ -37,6 +37,11 @@ class Shape:
     loss: str = "exponential"
     source: str = "gaussian"
 
+    @property
+    def entries(self) -> int:
+        """Numbers in the largest array of a lane, a matrix [m, m] per neuron."""
+        return self.n * self.m**2
+
     def network(self) -> Network:
         return ga.models.Linear() if self.model == "linear" else ga.models.TwoLayerReLU(self.n)
 

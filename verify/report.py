@@ -80,7 +80,7 @@ def print_plan(suites: tuple[Suite, ...], grid: Grid, chunk: int | None) -> None
     for shape, members in grid.shapes(suites).items():
         lanes = grid.lanes(shape)
         total += lanes
-        size = memory.chunk(slug(shape), lanes, grid.bytes_per_lane(shape), chunk)
+        size = memory.chunk(slug(shape), lanes, grid.bytes_per_lane(shape), chunk, shape.entries)
         console.print(
             f"{shape.model} m={shape.m} n={shape.n} {shape.source}: {lanes} lanes, {size} at once, which takes "
             f"{memory.text(size * grid.bytes_per_lane(shape))} or more; claims {', '.join(s.name for s in members)}"
