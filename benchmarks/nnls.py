@@ -59,9 +59,9 @@ def sides(m: int, condition: float) -> list[Side]:
     grams, count = programmes(m, condition), COUNT[m]
     factor = np.linalg.cholesky(grams).transpose(0, 2, 1)
     right = np.linalg.solve(factor.transpose(0, 2, 1), np.ones((count, m, 1)))[..., 0]
-    accuracy = residual(grams)
+    accuracy, size = residual(grams), sweep.chunk_size(count, None, m * m)
     out = [
-        Side("ours", lambda: sweep.batched(solve, grams), count, accuracy),
+        Side("ours", lambda: sweep.batched(solve, grams, chunk=size), count, accuracy),
         Side(
             "scipy.optimize.nnls, loop",
             lambda: np.stack([scipy.optimize.nnls(a, b)[0] for a, b in zip(factor, right, strict=True)]),

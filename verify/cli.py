@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from verify import audit_cli
 
 QUICK = {"dims": "1e4,1e8,1e13", "seeds": "16"}
-FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "neurons": "32,40", "seeds": "256"}
+FULL = {"dims": "1e4,1e6,1e8,1e10,1e12,1e13", "points": "8,16", "seeds": "256"}
 
 
 class Parser(argparse.ArgumentParser):
