@@ -85,13 +85,16 @@ def evaluate(e: Evaluation) -> Results:
 def _product_error(e: Evaluation, *weights: Array) -> Array:
     """Rounding of <w_j, x_i> for stored weights that should have given pre-activations, 4 times over [n, m].
 
-    The stored weights are themselves sums of m + p products of their own size; Q X and |theta| bound their terms.
+    The stored weights are themselves sums of m + p products; Q X, |theta| and, where training has cancelled them, the
+    initial weights bound their terms. The norm of the part outside the span tells the size of the latter (8 sigma).
     """
     point, data = e.point, e.record.data
+    outside = jnp.maximum(e.net.num_neurons * (data.dim - data.points.shape[1]), 1.0)
+    initial = 8 * point.orthogonal_norm / jnp.sqrt(outside)
     q = jnp.abs(models.coefficients(e.net, data.labels, point.multipliers, point.selection))
     size = sum(weights, numerics.matmul(q, jnp.abs(data.points)))
     terms = data.points.shape[1] + e.m + 2 * _EXTRA
-    return 4 * terms * numerics.EPS * numerics.matmul(size, jnp.abs(data.points.T))
+    return 4 * terms * numerics.EPS * numerics.matmul(size + initial, jnp.abs(data.points.T))
 
 
 def _equality(a: Array, b: Array, error: Array, where: Array, common: dict[str, Any]) -> Check:
