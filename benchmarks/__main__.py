@@ -52,12 +52,20 @@ def markdown(results: dict[str, tuple[list[Row], list[Goal]]], where: str) -> st
     return "\n".join(lines) + "\n" + ("\n" + notes.read_text() if notes.exists() else "")
 
 
+def was_met(goal: Goal) -> bool:
+    """Whether RESULTS.md records this ratio to a peer as met (ratios in one run do not depend on the machine, as times
+    do)."""
+    return " x" in goal.text and f"- met: {goal.text}: " in (HERE / "RESULTS.md").read_text()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
-    parser.add_argument("--guard", action="store_true", help="exit 1 unless every goal against a peer is met")
+    parser.add_argument(
+        "--guard", action="store_true", help="exit 1 if a ratio to a peer that RESULTS.md meets is lost"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(WORKLOADS)
     if unknown:
@@ -80,8 +88,8 @@ def main() -> int:
         options.json.write_text(json.dumps({"machine": where, "results": plain}, indent=1))
     if options.write:
         (HERE / "RESULTS.md").write_text(markdown(results, where))
-    behind = [goal for _, goals in results.values() for goal in goals if " x " in goal.text and not goal.met]
-    return 1 if options.guard and behind else 0
+    lost = [goal for _, goals in results.values() for goal in goals if not goal.met and was_met(goal)]
+    return 1 if options.guard and lost else 0
 
 
 if __name__ == "__main__":
