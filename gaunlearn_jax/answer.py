@@ -273,13 +273,14 @@ def _about_step(a: Audit) -> str:
 def _about_hypotheses(a: Audit) -> str:
     failing = [h for h in a.hypotheses if not h.holds]
     verb = "all hold" if not failing else f"{len(failing)} of {len(a.hypotheses)} fail"
-    lines = [f"Theorems: of the hypotheses of the worst-case theorems {verb} (phi = {a.phi:.3g}):"]
+    phi = f"phi, the largest |<x_i, x_k>|, is {a.phi:.3g}"
+    lines = [f"Theorems: of the hypotheses of the worst-case theorems {verb} ({phi}):"]
     for h in a.hypotheses:
         state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.4g} times too large"
         lines.append(f"  {h.name} = {h.value:.4g}, must be at most {h.limit:g}: {state} ({h.meaning})")
     for name, b in a.bounds.items():
         promise = f"epsilon <= {b.epsilon:.3g}, delta <= {b.delta:.3g}, tau <= {b.tau:.3g}"
-        lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"promises nothing; {b.reason.text}"))
+        lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"does not apply; {b.reason.text}"))
     lines.append(
         f"  Theorem P needs no hypothesis: epsilon <= epsilon_1 + rho = {a.epsilon + a.step.rho:.3g} "
         f"(rho = {a.step.rho:.3g}, the part of the step inside the span of the retained points)."

@@ -300,10 +300,10 @@ def _step(subject: _Subject, forget: Any, loss: str) -> Step:
 def _hypotheses(subject: _Subject, psi: float, eps_d: float) -> tuple[Hypothesis, ...]:
     first, point = bounds.APPROXIMATION_MAX, subject.point
     found = [
-        Hypothesis("psi", "squared norms within psi of 1; normalize sees to that", psi, bounds.PSI_MAX),
-        Hypothesis("eps_d", "the points are nearly orthogonal (eps_d = 4 m n phi)", eps_d, bounds.EPS_D_MAX),
-        Hypothesis("epsilon_1", "the model is nearly stationary", float(point.epsilon), first),
-        Hypothesis("delta_1", "its multipliers are nearly complementary", float(point.delta), first),
+        Hypothesis("psi", "requires squared norms within psi of 1; --normalize makes them 1", psi, bounds.PSI_MAX),
+        Hypothesis("eps_d", "requires nearly orthogonal points; eps_d = 4 m n phi", eps_d, bounds.EPS_D_MAX),
+        Hypothesis("epsilon_1", "requires a nearly stationary model", float(point.epsilon), first),
+        Hypothesis("delta_1", "requires nearly complementary multipliers", float(point.delta), first),
     ]
     if subject.net.kind == "relu":
         u = np.asarray(subject.net.output_weights)
@@ -320,7 +320,7 @@ def _bounds(subject: _Subject, forget: Any, psi: float, phi: float) -> dict[str,
         found = {
             "Theorem L": bounds.sharp_linear(*first, m=m, k=k),
             "Theorem L, coarse": bounds.coarse_linear(*first, m=m, k=k),
-            "Theorem P, worst case": bounds.sharp_linear_projection(*first, m=m, k=k),
+            "Theorem P's worst case (from psi and phi alone)": bounds.sharp_linear_projection(*first, m=m, k=k),
         }
     else:
         floor = float(jnp.min(net.output_weights**2))

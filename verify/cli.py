@@ -197,7 +197,7 @@ def _html_report(folder: Path, out: Path | None, claims_from: Path | None) -> in
 
     mine = own.load(claims_from) if claims_from else ()
     with own.blame(claims_from):
-        print(html_report.write(folder, (*registry.SUITES, *mine), out))
+        print(f"wrote {html_report.write(folder, (*registry.SUITES, *mine), out)}")
     return 0
 
 

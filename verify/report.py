@@ -277,8 +277,8 @@ def print_verdict(
 ) -> None:
     """Totals per claim, what kept lanes out, and the verdict in words."""
     console.print(
-        "cells: share of lanes that held, worst lhs/rhs, [cyan]share of applicable lanes where doing nothing provably "
-        "fails the bound[/] (discriminating); [yellow]undecided lanes?[/]; n/a names the hypothesis that fails"
+        "cells: share of comparisons that held, worst lhs/rhs, [cyan]share of applicable lanes where doing nothing "
+        "provably fails the bound[/] (discriminating); [yellow]undecided lanes?[/]; n/a names the hypothesis that fails"
     )
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("claim", style="bold")
