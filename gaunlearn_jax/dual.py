@@ -110,19 +110,6 @@ def solve(programme: Programme) -> Solution:
     )
 
 
-def unsolved(like: PerPair) -> Solution:
-    """A place for the solution of a programme with pairs [n, m]: where a loop begins."""
-    zero = jnp.zeros_like(like)
-    return Solution(
-        multipliers=zero[0],
-        c=zero,
-        kinks=zero > 0,
-        violation=jnp.asarray(jnp.inf),
-        converged=jnp.asarray(False),
-        steps=jnp.asarray(0, jnp.int32),
-    )
-
-
 def _unit_scaled(p: Programme) -> tuple[Programme, PerPoint]:
     """The programme in units in which every x_i and the largest b_i are near 1, and the units of lambda.
 

@@ -174,9 +174,9 @@ def _fit(
     selection = _selection(net, z, solution.multipliers, solution.c)
     status = jnp.where(solution.converged, Status.OK, Status.UNCONVERGED)
     status = jnp.where(feasible | (not rescale), status, Status.INFEASIBLE)
-    return _point(
-        net, data, w, z, solution.multipliers, selection, mask, orthogonal,
-        scale=scale, moved=moved, repeats=jnp.asarray(0, jnp.int32), status=status,
+    return measured_point(
+        net, data, w, z, solution.multipliers, selection, mask,
+        orthogonal_norm=orthogonal, scale=scale, moved=moved, status=status,
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained:
         return _Loop(s, solution, z, wrong, loop.repeats + 1)
 
     nothing = jnp.zeros_like(slopes)
-    first = _Loop(slopes, dual.unsolved(slopes), nothing, nothing > 0, jnp.asarray(-1, jnp.int32))
+    first = _Loop(slopes, _unsolved(slopes), nothing, nothing > 0, jnp.asarray(-1, jnp.int32))
     loop = lax.while_loop(unfinished, attempt, first)
     solution, z = loop.solution, loop.z
     lam, c = solution.multipliers * numerics.OUTWARD, solution.c * numerics.OUTWARD
@@ -234,11 +234,21 @@ def solve_pattern(net: models.Network, data: Dataset, slopes: PerPair, retained:
     chosen = jnp.where(same & (z == 0), loop.slopes, _selection(net, z, lam, c))
     stays = (max_repeats == 0) | ~jnp.any(loop.mismatch)
     status = jnp.where(solution.converged & stays, Status.OK, Status.UNCONVERGED)
-    point = _point(
-        net, data, w, z, lam, chosen, retained, jnp.asarray(0.0),
-        scale=jnp.asarray(1.0), moved=jnp.asarray(0.0), repeats=loop.repeats, status=status,
-    )  # fmt: skip
+    point = measured_point(net, data, w, z, lam, chosen, retained, repeats=loop.repeats, status=status)
     return dataclasses.replace(point, status=jnp.where(point.margin < 1 - 1e-6, Status.INFEASIBLE, point.status))
+
+
+def _unsolved(like: PerPair) -> dual.Solution:
+    """A place for the solution of a programme with pairs [n, m]: where a loop begins."""
+    zero = jnp.zeros_like(like)
+    return dual.Solution(
+        multipliers=zero[0],
+        c=zero,
+        kinks=zero > 0,
+        violation=jnp.asarray(jnp.inf),
+        converged=jnp.asarray(False),
+        steps=jnp.asarray(0, jnp.int32),
+    )
 
 
 def _programme(
@@ -277,39 +287,40 @@ def _selection(net: models.Network, z: PerPair, lam: PerPoint, c: PerPair) -> Pe
     return models.activation_slopes(net, z, jnp.clip(fraction, net.negative_slope, 1.0))
 
 
-def _point(
+def measured_point(
     net: models.Network,
     data: Dataset,
     params: Params,
     z: PerPair,
-    lam: PerPoint,
+    multipliers: PerPoint,
     selection: PerPair,
-    mask: Mask,
-    orthogonal: Array,
+    retained: Mask,
     *,
-    scale: Array,
-    moved: Array,
-    repeats: Array,
-    status: Array,
+    orthogonal_norm: Scalar = 0.0,
+    scale: Scalar = 1.0,
+    moved: Scalar = 0.0,
+    repeats: Int[Array, ""] | int = 0,
+    status: Code | int = Status.OK,
 ) -> KKTPoint:
-    lam = jnp.where(mask, lam, 0.0)
-    m = measure(net, data, params, z, lam, selection, mask, orthogonal)
+    """A KKTPoint from its parts: epsilon, delta and margin are recomputed from theta; UNCONVERGED if not finite."""
+    lam = jnp.where(retained, multipliers, 0.0)
+    m = measure(net, data, params, z, lam, selection, retained, orthogonal_norm)
     bad = ~jnp.isfinite(m.epsilon)
     return KKTPoint(
         params=params,
         preactivations=z,
         multipliers=lam,
         selection=selection,
-        orthogonal_norm=orthogonal,
+        orthogonal_norm=jnp.asarray(orthogonal_norm, jnp.float64),
         epsilon=m.epsilon,
         delta=m.delta,
         margin=m.margin,
         error=m.error,
         delta_error=m.delta_error,
-        scale=scale,
-        moved=moved,
-        repeats=repeats,
-        status=jnp.where(bad, jnp.maximum(status, Status.UNCONVERGED), status),
+        scale=jnp.asarray(scale, jnp.float64),
+        moved=jnp.asarray(moved, jnp.float64),
+        repeats=jnp.asarray(repeats, jnp.int32),
+        status=jnp.where(bad, jnp.maximum(status, Status.UNCONVERGED), status).astype(jnp.int32),
     )
 
 

@@ -72,7 +72,7 @@ def batched(
     *args: Any,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    on_halved: Callable[[int], None] | None = None,
+    on_halved: Callable[[int], object] | None = None,
 ) -> Any:
     """Call `fn` on every lane: args are pytrees with a leading lane axis, the result likewise (NumPy arrays).
 

@@ -59,31 +59,7 @@ def _solve_on(net: models.Network, data: Dataset, slopes: PerPair, members: np.n
     z = models.preactivations(data.points, p.params).at[:, members].set(p.preactivations[:, :count])
     lam = jnp.zeros(data.num_points).at[members].set(p.multipliers[:count])
     selection = models.activation_slopes(net, z, slopes).at[:, members].set(p.selection[:, :count])
-    return measured(net, data, p.params, z, lam, selection, jnp.asarray(keep), status=p.status)
-
-
-def measured(
-    net: models.Network,
-    data: Dataset,
-    params: Params,
-    z: PerPair,
-    multipliers: PerPoint,
-    selection: PerPair,
-    retained: Mask,
-    *,
-    orthogonal_norm: float | Array = 0.0,
-    scale: float | Array = 1.0,
-    status: int | Array = 0,
-) -> KKTPoint:
-    """A KKTPoint from its parts: epsilon, delta and margin are recomputed from theta."""
-    lam = jnp.where(retained, multipliers, 0.0)
-    got = kkt.measure(net, data, params, z, lam, selection, retained, orthogonal_norm)
-    return KKTPoint(
-        params=params, preactivations=z, multipliers=lam, selection=selection,
-        orthogonal_norm=jnp.asarray(orthogonal_norm, jnp.float64), epsilon=got.epsilon, delta=got.delta,
-        margin=got.margin, error=got.error, delta_error=got.delta_error, scale=jnp.asarray(scale, jnp.float64),
-        moved=jnp.zeros(()), repeats=jnp.asarray(0, jnp.int32), status=jnp.asarray(status, jnp.int32),
-    )  # fmt: skip
+    return kkt.measured_point(net, data, p.params, z, lam, selection, jnp.asarray(keep), status=p.status)
 
 
 def from_weights(net: models.Network, data: Dataset, weights: np.ndarray, multipliers: np.ndarray) -> KKTPoint:
@@ -92,7 +68,7 @@ def from_weights(net: models.Network, data: Dataset, weights: np.ndarray, multip
     lam = jnp.asarray(multipliers) * numerics.OUTWARD
     everyone = jnp.ones(data.num_points, bool)
     z = models.preactivations(data.points, w)
-    return measured(net, data, w, z, lam, jnp.ones_like(z), everyone)
+    return kkt.measured_point(net, data, w, z, lam, jnp.ones_like(z), everyone)
 
 
 def fit_multipliers(
@@ -128,7 +104,7 @@ def fit_multipliers(
     size = np.where(size > 0, size, 1.0)
     lam = np.zeros(data.num_points)
     lam[keep] = nnls(columns / size, goal, maxiter=30 * data.num_points)[0] / size
-    return measured(
+    return kkt.measured_point(
         net, data, params, preactivations, jnp.asarray(lam), selection, retained, orthogonal_norm=orthogonal_norm
     )
 
@@ -146,4 +122,4 @@ def _fit_near(
     lam = jnp.zeros(data.num_points).at[members].set(p.multipliers[: len(members)])
     selection = models.activation_slopes(net, z).at[:, members].set(p.selection[:, : len(members)])
     mask = jnp.asarray(keep)
-    return measured(net, data, params, z, lam, selection, mask, orthogonal_norm=orthogonal, status=p.status)
+    return kkt.measured_point(net, data, params, z, lam, selection, mask, orthogonal_norm=orthogonal, status=p.status)

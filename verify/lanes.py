@@ -90,7 +90,7 @@ def compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = No
         if progress is not None:
             progress(slug(shape), done, total)
 
-    def rows(start: int, stop: int, before: int, batch: int, halved: Callable[[int], None] | None = None) -> Any:
+    def rows(start: int, stop: int, before: int, batch: int, halved: Callable[[int], object] | None = None) -> Any:
         args = (lanes[name][start:stop] for name in ("key", "d", "signal"))
         return sweep.batched(
             plan.fn, *args, chunk=batch, progress=lambda done, _: report(before + done), on_halved=halved
@@ -114,15 +114,10 @@ def compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = No
         report(done)
         for number in todo:
             start, stop = opened.record.parts[number]
-            part = flatten(rows(start, stop, done, opened.batch, lambda _: halve(opened)))
+            part = flatten(rows(start, stop, done, opened.batch, lambda _: opened.halve_batch()))
             opened.write(number, np.column_stack(list(part.values())).astype(np.float64))
             done += stop - start
     return load_block(place.folder / slug(shape))
-
-
-def halve(opened: store.Store) -> None:
-    """Record in the folder that the device batch was halved after an out-of-memory error."""
-    opened.halve_batch()
 
 
 def flatten(results: dict[str, Results]) -> dict[str, Any]:
