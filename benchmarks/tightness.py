@@ -19,8 +19,9 @@ import numpy as np
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import sweep
-from verify import adversary, report, targets
-from verify.targets import TARGETS, Space
+from verify import adversary, instances, report, targets
+from verify.instances import Space
+from verify.targets import TARGETS
 
 SPACES = (
     Space("linear", 10, k=1), Space("relu", 10, 40, 1), Space("linear", 10, k=3), Space("relu", 6, 8, 1),
@@ -47,14 +48,15 @@ def sampler(space: Space, source: str, names: tuple[str, ...]) -> Any:
         else:
             off, diagonal = (jnp.arctanh(jax.random.uniform(k, (space.m,) * r, minval=-1.0, maxval=1.0))
                              for r, k in zip((2, 1), jax.random.split(key), strict=True))  # fmt: skip
-            candidate = targets.Candidate(off, diagonal, None, None, labels, pattern, forget, 0.0)
-            data = targets.data_of(space, candidate)
-        start = targets.solve(space, any(TARGETS[name].needs_first for name in names), data, pattern, forget)
-        loose = targets.LOOSE * choices["loose"]
+            candidate = instances.Candidate(off, diagonal, None, None, None, labels, pattern, forget, 0.0)
+            data = instances.data_of(space, candidate)
+        start = instances.solve(space, any(TARGETS[name].needs_first for name in names), data, pattern, forget)
+        loose = instances.LOOSE * choices["loose"]
         noise = (
             jax.random.normal(jax.random.fold_in(key, i), s) for i, s in enumerate(((space.n, space.m), (space.m,)))
         )
-        e = targets.evaluation(space, data, forget, start, *(loose * jnp.tanh(v) for v in noise))
+        fraction = 1 + jnp.tanh(jax.random.normal(jax.random.fold_in(key, 2)))
+        e = instances.evaluation(space, data, forget, start, *(loose * jnp.tanh(v) for v in noise), fraction)
         return {name: targets.ratio(TARGETS[name].sides(e)) for name in names}
 
     return lane
@@ -62,7 +64,7 @@ def sampler(space: Space, source: str, names: tuple[str, ...]) -> Any:
 
 def sampled(space: Space, source: str, names: tuple[str, ...], samples: int) -> dict[str, float]:
     """The worst ratio of each bound over random instances."""
-    choices = targets.random_choices(np.random.default_rng(2), space, samples)
+    choices = instances.random_choices(np.random.default_rng(2), space, samples)
     rng = np.random.default_rng(4)
     choices["loose"] = np.where(rng.random(samples) < 0.5, 0.0, 10 ** rng.uniform(-2, 0, samples))
     keys = jax.random.split(jax.random.key(3), samples)

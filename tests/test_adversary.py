@@ -11,9 +11,10 @@ import pytest
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import kkt, numerics
-from verify import adversary, certificate_file, cli, targets
+from verify import adversary, certificate_file, cli, instances
 from verify.check import Check
-from verify.targets import TARGETS, Candidate, Space
+from verify.instances import Candidate, Space
+from verify.targets import TARGETS
 
 SMALL = Space("relu", 4, 4, 1)
 LINE = Space("linear", 5)
@@ -28,8 +29,8 @@ def candidate(space: Space, seed: int = 0, loose: float = 0.0) -> Candidate:
 
 
 @jax.jit
-def solved(c: Candidate) -> targets.Start:
-    return targets.solve(SMALL, True, targets.data_of(SMALL, c), c.pattern, c.forget)
+def solved(c: Candidate) -> instances.Start:
+    return instances.solve(SMALL, True, instances.data_of(SMALL, c), c.pattern, c.forget)
 
 
 @pytest.mark.parametrize("loose", [0.0, 1.0])
@@ -37,8 +38,8 @@ def test_derivatives_on_the_active_sets_are_those_of_the_solution(loose):
     """Against central differences of the whole solver, for the bounds that use the certificate and theta*."""
 
     @jax.jit
-    def value(c: Candidate, start: targets.Start) -> jax.Array:
-        e = targets.instance(SMALL, c, start)
+    def value(c: Candidate, start: instances.Start) -> jax.Array:
+        e = instances.instance(SMALL, c, start)
         return jnp.stack([TARGETS[name].sides(e).lhs for name in ("relu/sharp/epsilon", "identity/norm")])
 
     slopes = jax.jit(jax.jacrev(lambda off, c, start: value(c._replace(off=off), start)))
@@ -60,12 +61,12 @@ def test_derivatives_on_the_active_sets_are_those_of_the_solution(loose):
 def test_the_point_of_an_instance_is_the_one_that_the_solver_found():
     c = candidate(SMALL, 3)
     start = solved(c)
-    e = targets.instance(SMALL, c, start)
+    e = instances.instance(SMALL, c, start)
     np.testing.assert_allclose(e.point.params, start.whole.params, atol=1e-12)
     assert int(e.point.status) == 0
     assert float(e.point.epsilon) < 1e-13
     first = kkt.solve_pattern(e.net, e.record.data, start.whole.selection, ~c.forget, 0)
-    np.testing.assert_allclose(targets._retrained(e)[0], first.params, atol=1e-12)
+    np.testing.assert_allclose(e.retrained[0], first.params, atol=1e-12)
 
 
 @pytest.mark.parametrize("space", [SMALL, LINE, Space("linear", 5, eps_d=3.9, psi=0.15)])
@@ -76,8 +77,8 @@ def test_hypotheses_hold_by_construction(space):
             off=jnp.asarray(size * rng.normal(size=(space.m, space.m))),
             diagonal=jnp.asarray(size * rng.normal(size=space.m)),
         )
-        x = targets.points(space, c)
-        psi, phi, eps_d = ga.data.assumptions(targets.dataset(x, c.labels), space.network())
+        x = instances.points(space, c)
+        psi, phi, eps_d = ga.data.assumptions(instances.dataset(x, c.labels), space.network())
         assert psi <= space.psi
         assert phi <= space.phi
         assert eps_d <= space.eps_d
@@ -86,7 +87,7 @@ def test_hypotheses_hold_by_construction(space):
 
 def test_approximate_points_stay_feasible_and_keep_their_selection():
     c = candidate(SMALL, 5, loose=1.0)
-    point = targets.instance(SMALL, c, solved(c)).point
+    point = instances.instance(SMALL, c, solved(c)).point
     assert float(point.epsilon) > 1e-4
     assert float(point.margin) >= 1
     z, s = np.asarray(point.preactivations), np.asarray(point.selection)
@@ -97,17 +98,18 @@ def test_approximate_points_stay_feasible_and_keep_their_selection():
 def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
     """Lemma M's upper bound is attained; 5 % below it the search must find a counterexample, and prove it."""
     pytest.importorskip("flint")
-    from verify import exact, falsify
+    from verify import balls, exact, inequalities
 
     state = adversary.search("multipliers/upper", LINE, seconds=100, lanes=LANES, folder=tmp_path, factor=0.95)
     assert state.violated(0.95)
     assert not state.violated()
     path = tmp_path / f"best-{adversary.stem(state.target, LINE)}.json"
     assert exact.check_files([path])[0] == 0  # the instance is what it claims to be
-    lhs, rhs = falsify.lemma_m_balls(path, "upper")
-    assert lhs > 0.95 * rhs
-    assert lhs <= rhs
-    assert float(lhs / rhs) == pytest.approx(state.ratio, rel=1e-9)
+    q = balls.Quantities(certificate_file.parse(certificate_file.read(path)[0]))
+    entries, _ = inequalities.NAMED["multipliers/upper"].sides(q)
+    assert any(lhs > 0.95 * rhs for lhs, rhs in entries)
+    assert all(lhs <= rhs for lhs, rhs in entries)
+    assert max(float(lhs / rhs) for lhs, rhs in entries) == pytest.approx(state.ratio, rel=1e-9)
 
 
 def test_a_search_goes_on_where_it_was_stopped(tmp_path):
@@ -169,16 +171,17 @@ def test_a_false_bound_is_reported_with_a_counterexample(tmp_path, capsys, monke
         return dataclasses.replace(bound, epsilon=0.1 * bound.epsilon)
 
     monkeypatch.setattr(ga.bounds, "sharp_linear_projection", false)
-    target = targets._success("projection", false, "epsilon")
-    monkeypatch.setitem(
-        TARGETS, "linear/projection/epsilon", TARGETS["linear/projection/epsilon"]._replace(sides=target)
-    )
-    adversary._step.cache_clear()
+    for made in (adversary._step, adversary._exported):
+        made.cache_clear()
     assert cli.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 1
-    adversary._step.cache_clear()
-    assert "violated" in capsys.readouterr().out
+    for made in (adversary._step, adversary._exported):
+        made.cache_clear()
+    assert "violated: linear/projection/epsilon" in capsys.readouterr().out
     (path,) = tmp_path.glob("counterexample-*.json")
-    assert cli.main(["check", str(path)]) == 1  # the file's right-hand side is not that of the theorem
+    capsys.readouterr()
+    assert cli.main(["check", str(path)]) == 1
+    refuted = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " refuted: " in line]
+    assert refuted == ["bound.stated"]  # the file's right-hand side is not that of the theorem
     certificate_file.parse(certificate_file.read(path)[0])
 
 

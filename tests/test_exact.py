@@ -19,7 +19,7 @@ flint = pytest.importorskip("flint")
 
 from exact_fractions import answers, stated  # noqa: E402
 
-from verify import certificate_file, exact  # noqa: E402
+from verify import certificate_file, exact, fields  # noqa: E402
 from verify.certificate_file import CertificateError  # noqa: E402
 
 OUT = 1 + 2.0**-46
@@ -520,7 +520,7 @@ def hostile(doc: dict[str, Any]) -> dict[str, bytes]:
         "empty": b"", "truncated": text[: len(text) // 2].encode(), "not json": b"\x7fELF" + bytes(100),
         "nul": text.encode() + b"\0", "utf-16": text.encode("utf-16"), "bom": b"\xef\xbb\xbf" + text.encode(),
         "deep lists": b"[" * 10_000, "deep balanced": b"[" * 10_000 + b"]" * 10_000, "deep objects": b'{"a":' * 10_000,
-        "long list": b'{"gram": [' + b"0," * 3_000_000 + b"0]}", "huge": b" " * (certificate_file.MAX_BYTES + 1),
+        "long list": b'{"gram": [' + b"0," * 3_000_000 + b"0]}", "huge": b" " * (fields.MAX_BYTES + 1),
         "quotes": b'"' + b'\\"' * 2_000_000, "many strings": b'"",' * 100_000, "scalar": b"1.0", "top list": b"[]",
         "duplicate key": text.replace('"labels"', '"labels": [1, -1], "labels"', 1).encode(),
         "duplicate inner key": text.replace('"tau"', '"tau": 0.5, "tau"', 1).encode(),

@@ -25,9 +25,10 @@ import optax
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import numerics
-from verify import certificate_file, targets
+from verify import certificate_file, certify, instances, targets
 from verify.check import Check
-from verify.targets import FREE, Candidate, Space, Start
+from verify.instances import FREE, Candidate, Space, Start
+from verify.targets import TARGETS
 
 #: steps of ascent between two generations, their size in the arguments of tanh, generations without progress until
 #: the population is drawn afresh
@@ -77,7 +78,7 @@ def _program(space: Space) -> Space:
 @functools.lru_cache(maxsize=16)
 def _solver(space: Space, needs_first: bool) -> Callable[[Candidate], Start]:
     def solve(c: Candidate) -> Start:
-        return targets.solve(space, needs_first, targets.data_of(space, c), c.pattern, c.forget)
+        return instances.solve(space, needs_first, instances.data_of(space, c), c.pattern, c.forget)
 
     return jax.jit(jax.vmap(solve))
 
@@ -99,7 +100,7 @@ def _step(target: str, space: Space) -> Callable[[_Climb, Start], _Climb]:
 
     def step(c: _Climb, start: Start) -> _Climb:
         def value(free: dict[str, Any]) -> tuple[Any, Check]:
-            sides = targets.TARGETS[target].sides(targets.instance(space, c.now._replace(**free), start))
+            sides = TARGETS[target].sides(instances.instance(space, c.now._replace(**free), start))
             return targets.ratio(sides), sides
 
         free = _free(c.now)
@@ -124,7 +125,7 @@ def climb(target: str, space: Space, start: Candidate) -> Population:
     nothing = Check(*(jnp.zeros(lanes, t) for t in (float, float, float, jnp.int32, bool, float)))
     start = jax.tree.map(jnp.asarray, start)
     way = _Climb(start, jax.vmap(_ADAM.init)(_free(start)), (start, nothing))
-    solve, step = _solver(_program(space), targets.TARGETS[target].needs_first), _step(target, _program(space))
+    solve, step = _solver(_program(space), TARGETS[target].needs_first), _step(target, _program(space))
     for _ in range(STEPS):
         way = step(way, solve(way.now))
     return jax.tree.map(np.asarray, way.best)
@@ -134,9 +135,9 @@ def fresh(rng: np.random.Generator, space: Space, count: int) -> Candidate:
     """Random candidates: Gram matrices from nearly equal to nearly extreme entries, patterns from one active neuron
     per point to all, half of the points approximate."""
     m, n = space.m, space.n
-    choices = targets.random_choices(rng, space, count)
+    choices = instances.random_choices(rng, space, count)
     density = n ** -rng.random((count, 1, m)) * rng.choice([0.5, 1.0], (count, 1, 1))
-    choices["pattern"] = targets.with_one_active(rng, rng.random((count, n, m)) < density)
+    choices["pattern"] = instances.with_one_active(rng, rng.random((count, n, m)) < density)
     spread = 10.0 ** rng.uniform(-1, 1, (count, 1, 1))
     small = 10.0 ** rng.uniform(-2, 0, (count, 1, 1))
     return Candidate(
@@ -144,6 +145,7 @@ def fresh(rng: np.random.Generator, space: Space, count: int) -> Candidate:
         diagonal=spread[:, 0] * rng.normal(size=(count, m)),
         stretch=small * rng.normal(size=(count, n, m)),
         tilt=small[:, 0] * rng.normal(size=(count, m)),
+        fraction=spread[:, 0, 0] * rng.normal(size=count),
         **choices,
         loose=np.where(rng.random(count) < 0.5, 1.0, 0.0),
     )
@@ -157,7 +159,7 @@ def breed(rng: np.random.Generator, space: Space, elite: Population, count: int)
     for lane in range(parents.size):
         for _ in range(rng.geometric(0.5)):
             _mutate(rng, space, children, lane)
-    children = children._replace(pattern=targets.with_one_active(rng, children.pattern))
+    children = children._replace(pattern=instances.with_one_active(rng, children.pattern))
     new = fresh(rng, space, count - parents.size)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), children, new)
 
@@ -187,8 +189,8 @@ def _mutate(rng: np.random.Generator, space: Space, c: Candidate, lane: int) -> 
         c.loose[lane] = 1 - c.loose[lane]
     else:
         for name in FREE:
-            part = getattr(c, name)[lane]
-            part += 0.3 * rng.normal(size=part.shape)
+            part = getattr(c, name)
+            part[lane] += 0.3 * rng.normal(size=part.shape[1:])
 
 
 def search(
@@ -294,52 +296,41 @@ def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int) 
 
 
 def best_instance(state: Search) -> dict[str, Any]:
-    """gram, labels, point, forget, certificates and (psi, phi) of the best candidate."""
+    """The parts of `certify.document_of`, (psi, phi) and the bound of the best candidate."""
     assert state.best is not None
     # as many copies as there are lanes: no further compilation of the solver
     copies = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), state.lanes, axis=0), state.best[0])
     space = _program(state.space)
-    found = _exported(space)(copies, _solver(space, False)(copies))
-    return jax.tree.map(lambda leaf: leaf[0], found)
+    solved = _solver(space, TARGETS[state.target].needs_first)(copies)
+    return jax.tree.map(lambda leaf: leaf[0], _exported(state.target, space)(copies, solved))
 
 
 @functools.lru_cache(maxsize=16)
-def _exported(space: Space) -> Callable[[Candidate, Start], dict[str, Any]]:
+def _exported(target: str, space: Space) -> Callable[[Candidate, Start], dict[str, Any]]:
+    goal, part_of_step = TARGETS[target], target.startswith("step_size")
+
     def parts(candidate: Candidate, start: Start) -> dict[str, Any]:
-        e = targets.instance(space, candidate, start)
-        assumption = (e.record.psi, e.record.phi)
+        e = instances.instance(space, candidate, start)
+        found, c = e.certificates, e.fraction if part_of_step else jnp.ones(())
+        if part_of_step:
+            found = {"projection": ga.certificates.projection(e.net, e.record.data, e.point, e.forget, c)}
+        sides = targets.bound_of(e, found[goal.bound[0]], goal.bound[1], c) if goal.bound else None
         return {
-            "gram": numerics.gram(e.record.data.points), "labels": e.record.data.labels, "point": e.point,
-            "forget": e.forget, "certificates": e.certificates, "assumption": assumption,
+            "gram": numerics.gram(e.record.data.points), "labels": e.record.data.labels,
+            "output_weights": e.net.output_weights, "forget": e.forget, "point": e.point, "certificates": found,
+            "first": start.first, "step_scale": c, "assumption": (e.record.psi, e.record.phi), "bound": sides,
         }  # fmt: skip
 
     return jax.jit(jax.vmap(parts))
 
 
 def document(state: Search) -> dict[str, Any]:
-    """The certificate document of the best instance: with the bound of its target where the checker knows it."""
-    e, space = best_instance(state), state.space
-    claim, strength, _ = (*state.target.split("/"), "")[:3]
-    kind = "scaling" if claim == "linear" and strength != "projection" else "projection"
-    point, certificate = e["point"], e["certificates"][kind]
-    bound = None
-    if claim in ("linear", "relu"):
-        strength = "sharp" if strength == "projection" else strength
-        bound = {"name": kind, "strength": strength} | _right_hand_sides(e, space, kind, strength)
-    net, lam, given = space.network(), point.multipliers, certificate.multipliers
-    return certificate_file.build(
-        model=space.model, gram=e["gram"], labels=e["labels"],
-        output_weights=net.output_weights, forget=np.asarray(e["forget"]), preactivations=point.preactivations,
-        multipliers=lam, mu=lam * point.selection, epsilon_1=float(point.epsilon), delta_1=float(point.delta),
-        kind=kind, certificate_preactivations=certificate.preactivations, certificate_multipliers=given,
-        certificate_mu=given * certificate.selection, epsilon=float(certificate.epsilon),
-        delta=float(certificate.delta), tau=float(certificate.tau), bound=bound,
-    )  # fmt: skip
-
-
-def _right_hand_sides(e: Any, space: Space, kind: str, strength: str) -> dict[str, float]:
-    sizes: dict[str, Any] = {"m": space.m, "k": space.k} | ({"n": space.n} if space.model == "relu" else {})
-    name = f"{strength}_{space.model}" + ("_projection" if (space.model, kind) == ("linear", "projection") else "")
-    measured = (*e["assumption"], *ga.bounds.outward(e["point"], e["certificates"][kind]))
-    bound = getattr(ga.bounds, name)(*measured, **sizes)
-    return {side: float(getattr(bound, side)) for side in ("epsilon", "delta", "tau")}
+    """The certificate document of the best instance, with the bound or inequality of its target."""
+    assert state.best is not None
+    e, goal, sides = best_instance(state), TARGETS[state.target], state.best[1]
+    if goal.bound is None:
+        inequality = {"name": state.target, "lhs": sides.lhs[0], "rhs": sides.rhs[0]}
+        return certify.document_of(state.space.model, e, "projection", inequality=inequality)
+    kind, strength = goal.bound
+    bound = {"name": kind, "strength": strength} | {q: getattr(e["bound"], q) for q in ("epsilon", "delta", "tau")}
+    return certify.document_of(state.space.model, e, kind, bound)

@@ -60,7 +60,8 @@ def ratio(lhs: Any, rhs: Any) -> np.ndarray:
 
 
 def tally(values: Check, seeds: np.ndarray) -> dict[str, Any]:
-    """Counts per verdict over lanes, the failing hypotheses, the worst ratio and its seed, share discriminating."""
+    """Counts per verdict over lanes, the failing hypotheses, the share discriminating, and the worst ratio with its
+    seed and sides."""
     arrays = Check(*np.broadcast_arrays(*values))  # type: ignore[arg-type]
     verdict = np.asarray(arrays.verdict())
     judged = np.isin(verdict, [Verdict.HOLDS, Verdict.VIOLATED, Verdict.INCONCLUSIVE])
@@ -71,10 +72,11 @@ def tally(values: Check, seeds: np.ndarray) -> dict[str, Any]:
     }
     meaningful = judged & np.isfinite(arrays.discriminating)
     row["discriminating"] = float(np.mean(arrays.discriminating[meaningful])) if meaningful.any() else None
-    row["worst_ratio"], row["worst_seed"] = None, None
+    row |= dict.fromkeys(("worst_ratio", "worst_seed", "worst_lhs", "worst_rhs"))
     if judged.any():
         ratios = np.where(judged, ratio(arrays.lhs, arrays.rhs), -np.inf)
         bad = verdict == Verdict.VIOLATED
         at = int(np.argmax(np.where(bad, ratios, -np.inf) if bad.any() else ratios))
-        row["worst_ratio"], row["worst_seed"] = float(ratios[at]), int(seeds[at])
+        row |= {"worst_ratio": float(ratios[at]), "worst_seed": int(seeds[at])}
+        row |= {"worst_lhs": float(arrays.lhs[at]), "worst_rhs": float(arrays.rhs[at])}
     return row

@@ -219,7 +219,7 @@ def _export(folder: Path, kind: str, out: Path | None) -> int:
 
 def _falsify(options: argparse.Namespace) -> int:
     from verify import falsify, report
-    from verify.targets import Space
+    from verify.instances import Space
 
     report.set_up_jax()
 
@@ -260,7 +260,7 @@ def _run(options: argparse.Namespace) -> int:
     suites = registry.select(options.claims, mine)
     with own.blame(path):
         if options.reproduce is not None:
-            return report.reproduce(options.reproduce, mine)
+            return report.reproduce(options.reproduce, mine, str(path) if path else None)
         source = {"claims_from": {"file": str(path), "sha256": own.digest(path)}} if path else {}
         return _run_suites(options, suites, source)
 

@@ -146,6 +146,9 @@ def _notes(summary: dict[str, Any], suites: tuple[Suite, ...], missing: str) -> 
     if proofs:
         words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in proofs.items())
         notes.append(f"Certificate files, checked in ball arithmetic where they say proved: {words}.")
+    if kept := summary.get("counterexamples"):
+        shown = ", ".join(map(str, kept[:3])) + (", ..." if len(kept) > 3 else "")
+        notes.append(f"Files of the violations, which `gaunlearn check` proves or refutes: {shown}.")
     unknown = [s["name"] for s in summary.get("suites", ()) if s["name"] not in {k.name for k in suites}]
     if unknown and own_file(summary):
         hint = f"--claims-from {own_file(summary)}"

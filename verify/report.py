@@ -119,17 +119,20 @@ def run_and_report(
     for suite in suites:
         print_rows(suite, grid, [row for row in all_rows if row["claim"] == suite.name])
     elapsed = time.perf_counter() - began
-    print_verdict(all_rows, suites, grid, code, elapsed, place.environment.get("claims_from", {}).get("file"))
+    source = place.environment.get("claims_from", {}).get("file")
+    print_verdict(all_rows, suites, grid, code, elapsed, source)
     wanted = sum(grid.lanes(shape) for shape in grid.shapes(suites))
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
         console.print(f"[yellow]{present} of {wanted} lanes are there[/]; the same command computes the rest")
+    kept = keep_violations(place.folder, all_rows, grid, source)
     proofs = None
     if place.folder is not None and certificates != "none":
         proofs = write_certificates(place.folder, blocks, suites, grid, certificates, prove)
     if place.folder is not None:
         summary = {
             "proofs": proofs,
+            "counterexamples": [str(path.relative_to(place.folder)) for path in kept],
             "verdict": VERDICTS[code],
             "lanes": {"present": present, "wanted": wanted},
             "suites": [{"name": s.name, "statement": s.statement, "source": s.source} for s in suites],
@@ -142,16 +145,28 @@ def run_and_report(
     return 130 if interrupted else code
 
 
+def keep_violations(folder: Path | None, all_rows: list[dict[str, Any]], grid: Grid, source: str | None) -> list[Path]:
+    """A file for each violated row, in ./counterexamples without a results folder."""
+    violated = [row for row in all_rows if row["violated"]]
+    if not violated:
+        return []
+    from verify import counterexamples
+
+    return counterexamples.keep(
+        folder / "certificates" if folder else Path("counterexamples"), violated, grid.as_json(), source
+    )
+
+
 def write_certificates(
     folder: Path, blocks: list[Block], suites: tuple[Suite, ...], grid: Grid, which: str, prove: bool
 ) -> dict[str, int]:
     """Write the certificate files, say why some lanes have none, and with `prove` how many verdicts are proved."""
     from verify import certify
 
-    paths, refused = certify.write(folder, certify.targets(blocks, suites, grid.forget, which))
+    paths, refused = certify.write(folder / "certificates", certify.targets(blocks, suites, grid.forget, which))
     counts = {"files": len(paths), "no_file": len(refused)}
-    for why in refused[:3]:
-        console.print(f"no certificate for {why}")
+    for target, why in list(refused.items())[:3]:
+        console.print(f"no certificate for {target.file_name}: {why}")
     console.print(f"wrote {len(paths)} certificates to {folder / 'certificates'}")
     if prove:
         from verify import exact
@@ -319,9 +334,9 @@ def command_for(row: dict[str, Any], grid: dict[str, Any], claims_from: str | No
     return shlex.join([*words, "--seeds", str(grid["seeds"]), "--seed-start", str(grid["seed_start"])])
 
 
-def reproduce(text: str, own: tuple[Suite, ...] = ()) -> int:
+def reproduce(text: str, own: tuple[Suite, ...] = (), source: str | None = None) -> int:
     """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison; `own` are the
-    user's claims beside the registered ones."""
+    user's claims beside the registered ones, from the file `source`."""
     try:
         claim, cell, seed = text.split(":")
         suite = registry.select([claim], own)[0]
@@ -344,28 +359,29 @@ def reproduce(text: str, own: tuple[Suite, ...] = ()) -> int:
     table = Table(box=box.SIMPLE_HEAD, title=text, title_justify="left")
     for column in ("model", "theta", "comparison", "lhs", "rhs", "ratio", "verdict", "hypotheses"):
         table.add_column(column)
-    bad = False
-    for block in run_blocks((suite,), grid):
-        if words and block.shape.model != words[0]:
-            continue
+    blocks = [block for block in run_blocks((suite,), grid) if not words or block.shape.model == words[0]]
+    for block in blocks:
         for name, result in block.results[suite.name].items():
             if isinstance(result, Check):
-                bad |= _add_lane(table, block.shape.model, suite, name, result, words)
+                _add_lane(table, block.shape.model, suite, name, result, words)
     console.print(table)
-    return 1 if bad else 0
+    lane = [row for row in rows(blocks, (suite,), grid) if row["worst_seed"] is not None and _asked(row, words)]
+    keep_violations(None, lane, grid, source)
+    return 1 if any(row["violated"] for row in lane) else 0
 
 
-def _add_lane(table: Table, model: str, suite: Suite, name: str, result: Check, words: list[str]) -> bool:
-    bad = False
+def _asked(row: dict[str, Any], words: list[str]) -> bool:
+    return len(words) < 2 or row["theta"] in (None, words[1])
+
+
+def _add_lane(table: Table, model: str, suite: Suite, name: str, result: Check, words: list[str]) -> None:
     for t, theta in enumerate(("trained", "limit") if suite.evaluate else ("",)):
         if theta and len(words) > 1 and theta != words[1]:
             continue
         at = (0, t, 0) if suite.evaluate else (0,)
         one = Check(*(np.asarray(v)[at] for v in result))
         verdict = Verdict(int(one.verdict()))
-        bad |= verdict == Verdict.VIOLATED
         table.add_row(
             model, theta, name, f"{one.lhs:.12g}", f"{one.rhs:.12g}", f"{ratio(one.lhs, one.rhs):.6g}", verdict.text,
             Reason(int(one.reason)).text,
         )  # fmt: skip
-    return bad

@@ -1,212 +1,60 @@
-"""Instances that an adversary may choose, and both sides of every bound as differentiable functions of them.
+"""Both sides of every bound that an adversary may attack, as differentiable functions of an instance.
 
-A `Candidate` holds free numbers and discrete choices; `instance` turns it into an exact or approximate KKT point of
-data that satisfy A(psi, phi) by construction. The point is solved for by the pattern loop and then solved again on its
-own active sets with differentiable operations, so derivatives are those of the implicit function theorem.
-`TARGETS` holds the bounds. Source: docs/theory, How tight the bounds are.
+`TARGETS` holds the bounds by the names `gaunlearn falsify` knows. Source: docs/theory, How tight the bounds are.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import bounds, dual, kkt, models, numerics
+from gaunlearn_jax import bounds, dual, numerics
 from gaunlearn_jax._types import Reason, Status
-from gaunlearn_jax.data import Dataset
-from gaunlearn_jax.kkt import KKTPoint
-from gaunlearn_jax.models import Network
+from gaunlearn_jax.certificates import Certificate
 from verify.check import Check, check, worst
-from verify.records import Record, Shape
-from verify.suite import Evaluation, unless
-from verify.suites import activations, multipliers, retrain
+from verify.instances import Instance
+from verify.suite import unless
+from verify.suites import activations, estimators, multipliers, retrain, step_size
 
-#: pre-activations and multipliers of approximate KKT points differ from exact ones by factors up to exp(+-LOOSE)
-LOOSE = 0.2
-#: keeps measured psi and phi below their limits in spite of rounding
-INSIDE = 1 - 2.0**-30
+Sides = Callable[[Instance], Check]
 
 
-@dataclasses.dataclass(frozen=True)
-class Space:
-    """The instances to search: model, m points, n neurons (1 for linear), k forgotten points, phi up to
-    eps_d / (4 m n), norms within psi. ValueError unless A(psi, phi) makes every Gram matrix positive definite."""
+class Target(NamedTuple):
+    """Both sides of one bound on an instance, the models it speaks of, where it is proved, whether it needs the first
+    solve of Q_T, and the certificate and strength of a bound of (epsilon, delta, tau)."""
 
-    model: str = "relu"
-    m: int = 6
-    n: int = 8
-    k: int = 1
-    eps_d: float = 1.0
-    psi: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.model == "linear":
-            object.__setattr__(self, "n", 1)
-        elif self.n < 2:
-            raise ValueError(f"--neurons {self.n}: at least 2 are needed, one of each sign")
-        if self.m < 2:
-            raise ValueError(f"--points {self.m}: at least 2 points are needed, one to forget and one to retain")
-        if not 1 <= self.k < self.m:
-            raise ValueError(f"--forget {self.k} with --points {self.m}: expected 1 <= k < m")
-        if not (0 <= self.psi < 1 and self.eps_d > 0 and (self.m - 1) * self.phi < 1 - self.psi):
-            raise ValueError(
-                f"eps_d = {self.eps_d:g} with psi = {self.psi:g} allows singular Gram matrices: expected 0 <= psi < 1 "
-                "and 0 < (m - 1) eps_d / (4 m n) < 1 - psi; eps_d <= 1 always is"
-            )
-
-    @property
-    def phi(self) -> float:
-        return self.eps_d / (4 * self.m * self.n)
-
-    def network(self) -> Network:
-        return Shape(self.model, self.m, self.n).network()
+    sides: Sides
+    models: tuple[str, ...]
+    source: str
+    needs_first: bool = False
+    bound: tuple[str, str] | None = None
 
 
-class Candidate(NamedTuple):
-    """Free numbers: off [m, m] and diagonal [m] of the Gram matrix, stretch [n, m] of pre-activations and tilt [m] of
-    multipliers, used where `loose` is 1 (0: an exact KKT point). Choices: labels, pattern of active same-sign pairs,
-    forget set. A population has a lane axis in front; its arrays may be NumPy's."""
-
-    off: Any
-    diagonal: Any
-    stretch: Any
-    tilt: Any
-    labels: Any
-    pattern: Any
-    forget: Any
-    loose: Any
+def bound_of(e: Instance, certificate: Certificate, strength: str, fraction: Any = 1.0) -> bounds.Bound:
+    """The bound of a certificate of this fraction of the step."""
+    kind, net = certificate.kind, e.net
+    if strength == "instance":
+        return bounds.instance(net, e.record.data, e.point, e.forget, certificate, fraction)
+    linear = net.kind == "linear"
+    name = f"{strength}_{'linear' if linear else 'relu'}" + ("_projection" if linear and kind == "projection" else "")
+    sizes = {"m": e.m, "k": e.k} | ({} if linear else {"n": net.num_neurons})
+    return getattr(ga.bounds, name)(e.record.psi, e.record.phi, *bounds.outward(e.point, certificate), **sizes)
 
 
-FREE = ("off", "diagonal", "stretch", "tilt")
-
-
-def points(space: Space, candidate: Candidate) -> Array:
-    """X [m, m] with K_ij = phi tanh(off), K_ii = 1 + psi tanh(diagonal), by a Cholesky factorisation."""
-    low = jnp.tril(jnp.tanh(candidate.off), -1)
-    k = INSIDE * (space.phi * (low + low.T) + space.psi * jnp.diag(jnp.tanh(candidate.diagonal)))
-    return cholesky(k + jnp.eye(space.m))
-
-
-def cholesky(k: Array) -> Array:
-    """Lower triangular L with L L^T = k, by outer products: no LAPACK call inside a batch, differentiable."""
-    index = jnp.arange(k.shape[0])
-
-    def column(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        rest, factor = carry
-        c = jnp.where(index >= j, rest[:, j], 0.0) / jnp.sqrt(rest[j, j])
-        return rest - c[:, None] * c, factor.at[:, j].set(c)
-
-    return lax.fori_loop(0, k.shape[0], column, (k, jnp.zeros_like(k)))[1]
-
-
-def dataset(x: Array, labels: Array) -> Dataset:
-    return Dataset(x, labels, jnp.asarray(float(x.shape[1])), jnp.zeros(()), jnp.asarray(int(Status.OK)))
-
-
-def on_sets(net: Network, data: Dataset, start: KKTPoint, selection: Array, retained: Array) -> tuple[Array, ...]:
-    """(lambda, c, Z) of the programme that `start` solves, on its support, kinks and slopes, differentiable in data."""
-    same = models.same_sign(net, data.labels)
-    support = retained & (start.multipliers > 0)
-    fractional = (selection > net.negative_slope) & (selection < 1)
-    kink = ~same & (start.preactivations == 0) & fractional & support & (net.negative_slope < 1)
-    slopes = jnp.where(kink | ~retained, 0.0, selection)
-    signs = data.labels[:, None] * data.labels
-    programme = dual.Programme(
-        gram=signs * numerics.gram(data.points), weights=net.output_weights**2, fixed=slopes, free=kink,
-        target=jnp.ones(data.num_points), valid=retained, cap=jnp.full(data.num_points, jnp.inf),
-        slope=net.negative_slope,
-    )  # fmt: skip
-    lam = jnp.where(support, start.multipliers, 0.0)
-    c = jnp.where(kink, selection, slopes) * lam
-    lam, c = dual.solve_on_sets(programme, lam, c, slopes, kink, support)
-    lam, c = lam * numerics.OUTWARD, c * numerics.OUTWARD
-    q = net.output_weights[:, None] * data.labels * c
-    z = numerics.matmul(q, numerics.gram(data.points))
-    return lam, c, jnp.where(start.preactivations == 0, 0.0, z)
-
-
-class Start(NamedTuple):
-    """Solutions on whose active sets an instance is solved again: the KKT point that the pattern loop reaches, and the
-    first solve of Q_T (where a bound speaks of it)."""
-
-    whole: KKTPoint
-    first: KKTPoint | None
-
-
-def solve(space: Space, needs_first: bool, data: Dataset, pattern: Array, forget: Array) -> Start:
-    """Both solutions; not differentiable."""
-    net, everyone = space.network(), jnp.ones(space.m, bool)
-    slopes = jnp.where(pattern, 1.0, net.negative_slope)
-    whole = kkt.solve_pattern(net, data, slopes, everyone, kkt.MAX_REPEATS)
-    return Start(whole, kkt.solve_pattern(net, data, whole.selection, ~forget, 0) if needs_first else None)
-
-
-def kkt_point(net: Network, data: Dataset, start: KKTPoint, stretch: Array, tilt: Array) -> KKTPoint:
-    """The KKT point on the sets of `start`, pre-activations and multipliers times exp(stretch) and exp(tilt), rescaled
-    to margin 1. Kinks and signs, and so the Clarke selection, stay as they are."""
-    everyone = jnp.ones(data.num_points, bool)
-    lam, c, z = on_sets(net, data, start, start.selection, everyone)
-    held = jnp.where(start.multipliers > 0, c / jnp.where(lam > 0, lam, 1.0), start.selection)
-    selection = jnp.where((start.selection > net.negative_slope) & (start.selection < 1), held, start.selection)
-    z, lam = z * jnp.exp(stretch), lam * jnp.exp(tilt)
-    exact = jnp.all(stretch == 0) & jnp.all(tilt == 0)
-    scale = jnp.where(exact, 1.0, jnp.min(models.margins(net, data.labels, z)) / numerics.OUTWARD)
-    z, lam = z / scale, lam / scale
-    made = models.coefficients(net, data.labels, lam, selection)
-    params = kkt.snap(data.points, numerics.matmul(made, data.points), z)
-    got = kkt.measure(net, data, params, z, lam, selection, everyone)
-    return dataclasses.replace(
-        start, params=params, preactivations=z, multipliers=lam, selection=selection, epsilon=got.epsilon,
-        delta=got.delta, margin=got.margin, error=got.error, delta_error=got.delta_error, scale=scale,
-    )  # fmt: skip
-
-
-def evaluation(space: Space, data: Dataset, forget: Array, start: Start, stretch: Array, tilt: Array) -> Evaluation:
-    """The Evaluation of one instance, with the certificates that the bounds speak of."""
-    net = space.network()
-    point = kkt_point(net, data, start.whole, stretch, tilt)
-    psi, phi, eps_d = ga.data.assumptions(data, net)
-    run: Any = None  # nothing is trained
-    nothing = jnp.zeros(2, jnp.uint32)
-    record = Record(data, run, point, point, psi, phi, eps_d, jnp.arange(space.m), nothing, nothing)
-    e = Evaluation(Shape(space.model, space.m, space.n), net, record, point, forget, jnp.sum(forget))
-    kinds = ("projection", "scaling") if space.model == "linear" else ("projection",)
-    e.__dict__["certificates"] = {kind: ga.certificates.ALL[kind](net, data, point, forget) for kind in kinds}
-    e.__dict__["start"] = start
-    return e
-
-
-def data_of(space: Space, candidate: Candidate) -> Dataset:
-    return dataset(points(space, candidate), candidate.labels)
-
-
-def instance(space: Space, candidate: Candidate, start: Start) -> Evaluation:
-    """The instance of a candidate, solved on the sets of `start`; differentiable in the free numbers."""
-    stretch, tilt = (LOOSE * candidate.loose * jnp.tanh(v) for v in (candidate.stretch, candidate.tilt))
-    return evaluation(space, data_of(space, candidate), candidate.forget, start, stretch, tilt)
-
-
-# --- the bounds ---------------------------------------------------------------------------------------
-
-
-def _success(kind: str, bound_of: Callable[..., Any], quantity: str) -> Callable[[Evaluation], Check]:
+def _success(kind: str, strength: str, quantity: str) -> Sides:
     """epsilon - epsilon_1, delta - delta_1 or tau of a certificate against the same of its bound: with the common
     part left in, any theta of large epsilon_1 would look tight."""
 
-    def sides(e: Evaluation) -> Check:
+    def sides(e: Instance) -> Check:
         certificate = e.certificates[kind]
-        first = dict(zip(("epsilon", "delta"), bounds.outward(e.point, certificate), strict=True))
-        n = {"n": e.net.num_neurons} if e.net.kind != "linear" else {}
-        bound = bound_of(e.record.psi, e.record.phi, first["epsilon"], first["delta"], m=e.m, k=e.k, **n)
+        bound = bound_of(e, certificate, strength)
         own = getattr(e.point, quantity, 0.0)
         errors = {"epsilon": "error", "delta": "delta_error", "tau": "tau_error"}
         error = getattr(certificate, errors[quantity]) + getattr(e.point, errors[quantity], 0.0)
@@ -216,58 +64,48 @@ def _success(kind: str, bound_of: Callable[..., Any], quantity: str) -> Callable
     return sides
 
 
-def _multipliers(name: str) -> Callable[[Evaluation], Check]:
+def _multipliers(name: str) -> Sides:
     return lambda e: multipliers.lemma_m(e.net, e.record, e.point)[name]  # type: ignore[return-value]
 
 
-def _retrained(e: Evaluation) -> tuple[Array, Array, Array]:
-    """(theta*, lambda*, whether it was solved) of the first solve of Q_T, differentiable."""
-    retained, data, start = ~e.forget, e.record.data, e.__dict__["start"]
-    first = start.first
-    selection = jnp.where(models.same_sign(e.net, data.labels), start.whole.selection, first.selection)
-    lam, c, _ = on_sets(e.net, data, first, selection, retained)
-    made = e.net.output_weights[:, None] * data.labels * c
-    return numerics.matmul(made, data.points), lam, first.status == int(Status.OK)
-
-
-def _distance(e: Evaluation) -> Check:
+def _near(e: Instance) -> tuple[Certificate, Array, Array]:
+    """The projection certificate, the error of distances to theta*, and whether both were solved."""
     near = e.certificates["projection"]
-    best, _, solved = _retrained(e)
-    most = retrain.distance_bound(e)
-    error = near.error + e.m * dual.TOL * near.norm
-    return check(numerics.norm(near.params - best), most, error, converged=solved & (near.status == int(Status.OK)))
+    return near, near.error + e.m * dual.TOL * near.norm, e.retrained[2] & (near.status == int(Status.OK))
 
 
-def _identity(e: Evaluation, witness: str) -> Check:
+def _distance(e: Instance) -> Check:
+    near, error, solved = _near(e)
+    return check(numerics.norm(near.params - e.retrained[0]), retrain.distance_bound(e), error, converged=solved)
+
+
+def _retrained_tau(e: Instance) -> Check:
+    near, error, solved = _near(e)
+    h, _ = ga.unlearn.ascent_direction(e.net, e.record.data, e.point, e.forget)
+    best, hat = e.retrained[0], e.point.params - h
+    most, sines = retrain.angle_bound(near, hat, retrain.distance_bound(e))
+    tau, slip = numerics.one_minus_cos(best, best - hat), error / near.norm
+    defined = unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY)
+    return check(tau, most, 2 * jnp.sqrt(2 * tau) * slip + slip**2, reason=defined, converged=solved)
+
+
+def _identity(e: Instance, witness: str) -> Check:
     """1 - cos(omega) <= 1 - cos(theta, theta'), theta' the exact solution for T or the projection certificate; or the
     norm lemma B_T <= ||theta*||."""
-    near = e.certificates["projection"]
-    best, lam, solved = _retrained(e)
-    solved = solved & (near.status == int(Status.OK))
-    floor = bounds.norm_floor(e.net, e.record.data, e.forget, dataclasses.replace(near, multipliers=lam))
+    near, error, solved = _near(e)
+    best = e.retrained[0]
     if witness == "norm":
-        size = numerics.norm(best)
-        return check(floor, size + 4 * near.error, near.error, converged=solved)
+        return check(e.norm_floor, numerics.norm(best) + 4 * near.error, near.error, converged=solved)
     other, epsilon = (best, 0.0) if witness == "retrained" else (near.params, near.epsilon)
     # the claim is monotone in epsilon', which enters with room for rounding
-    outward = epsilon + 8 * (near.error + e.m * dual.TOL * near.norm)
-    least = bounds.identity_gap(e.net, e.record.data, e.point, e.forget, outward, floor)
-    gap = numerics.one_minus_cos(other, other - e.point.params)
-    slip = (near.error + e.m * dual.TOL * near.norm) / near.norm
+    least = bounds.identity_gap(e.net, e.record.data, e.point, e.forget, epsilon + 8 * error, e.norm_floor)
+    gap, slip = numerics.one_minus_cos(other, other - e.point.params), error / near.norm
     empty = unless(least > 0, Reason.EMPTY)
     return check(least, gap, 2 * slip * jnp.sqrt(2 * gap) + slip**2, reason=empty, converged=solved)
 
 
-def _shift(e: Evaluation) -> Check:
-    shift = jnp.abs(ga.unlearn.ascent_direction(e.net, e.record.data, e.point, e.forget)[1])
-    slack = 4 * (e.m + 8) * numerics.EPS
-    bound = jnp.broadcast_to(activations.shift_bound(e, e.record.phi + slack), shift.shape)
-    error = activations.shift_bound(e, jnp.asarray(slack / 2))
-    return check(*worst(shift, bound, jnp.broadcast_to(error, shift.shape), ~e.forget & (bound > 0)))
-
-
-def _estimator(which: int) -> Callable[[Evaluation], Check]:
-    def sides(e: Evaluation) -> Check:
+def _estimator(which: int) -> Sides:
+    def sides(e: Instance) -> Check:
         near = e.certificates["projection"]
         estimate = ga.estimators.estimate_multipliers(e.net, e.record.data, e.point, e.forget)
         epsilon, _ = bounds.outward(e.point, near)
@@ -280,42 +118,79 @@ def _estimator(which: int) -> Callable[[Evaluation], Check]:
     return sides
 
 
-class Target(NamedTuple):
-    """Both sides of one bound on an instance, the models it speaks of, where it is proved, whether it needs the first
-    solve of Q_T."""
+def _estimated_epsilon(e: Instance) -> Check:
+    """epsilon of the step with estimated multipliers, less epsilon_1, against its bound."""
+    exact, parts = e.certificates["projection"], estimators.split(e)
+    estimate = ga.estimators.estimate_multipliers(e.net, e.record.data, e.point, e.forget)
+    epsilon, _ = bounds.outward(e.point, exact)
+    near, _ = ga.estimators.estimation_error(e.net, e.record.data, e.point, e.forget, epsilon)
+    got = estimators.with_multipliers(e, estimate)
+    error = 2 * (got.error + e.point.error)
+    lever = jnp.where(e.forget, near * estimators.effect(e, parts), 0.0)
+    defined = unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED)
+    rhs = epsilon + parts.rho + error + jnp.sum(lever)
+    own, solved = e.point.epsilon, exact.status == int(Status.OK)
+    return check(got.epsilon - own, rhs - own, error, reason=defined, converged=solved)
 
-    sides: Callable[[Evaluation], Check]
-    models: tuple[str, ...]
-    source: str
-    needs_first: bool = False
+
+def _step(e: Instance, quantity: str) -> Check:
+    """The bounds of one fraction c of the step: epsilon and tau of its projection certificate, and the floor under
+    epsilon."""
+    p = jax.tree.map(lambda v: v[0], step_size.along(e, e.fraction[None])[0])
+    own, solved = e.point.epsilon, e.certificates["projection"].status == int(Status.OK)
+    if quantity == "epsilon":
+        return check(p.epsilon - own, p.upper - own, p.error / 2, converged=solved)
+    if quantity == "tau":
+        return check(
+            p.tau, p.tau_bound, p.tau_error, reason=unless(p.tau_bound < 2, Reason.UNDEFINED), converged=solved
+        )
+    error = p.error + p.lower_error
+    reason = unless(p.lower > 0, Reason.EMPTY)
+    return check(p.lower, p.epsilon + 2 * error, error, reason=reason, converged=solved & e.retrained[2])
 
 
 LINEAR, RELU, BOTH = ("linear",), ("relu",), ("linear", "relu")
+
+
+def _bounds_of(models: tuple[str, ...], name: str, kind: str, strength: str, source: str, *quantities: str) -> Any:
+    return {
+        f"{name}/{q}": Target(_success(kind, strength, q), models, source, bound=(kind, strength)) for q in quantities
+    }
+
+
+THREE = ("epsilon", "delta", "tau")
 TARGETS: dict[str, Target] = {
-    "linear/sharp/epsilon": Target(_success("scaling", bounds.sharp_linear, "epsilon"), LINEAR, "Theorem L"),
-    "linear/sharp/delta": Target(_success("scaling", bounds.sharp_linear, "delta"), LINEAR, "Theorem L"),
-    "linear/coarse/epsilon": Target(_success("scaling", bounds.coarse_linear, "epsilon"), LINEAR, "Coarse forms"),
-    "linear/coarse/delta": Target(_success("scaling", bounds.coarse_linear, "delta"), LINEAR, "Coarse forms"),
-    "linear/projection/epsilon": Target(
-        _success("projection", bounds.sharp_linear_projection, "epsilon"), LINEAR, "Theorem L"
-    ),
-    "linear/projection/tau": Target(_success("projection", bounds.sharp_linear_projection, "tau"), LINEAR, "Theorem L"),
-    "relu/sharp/epsilon": Target(_success("projection", bounds.sharp_relu, "epsilon"), RELU, "Theorem R"),
-    "relu/sharp/tau": Target(_success("projection", bounds.sharp_relu, "tau"), RELU, "Theorem R"),
-    "relu/coarse/epsilon": Target(_success("projection", bounds.coarse_relu, "epsilon"), RELU, "Coarse forms"),
-    "relu/coarse/delta": Target(_success("projection", bounds.coarse_relu, "delta"), RELU, "Coarse forms"),
-    "relu/coarse/tau": Target(_success("projection", bounds.coarse_relu, "tau"), RELU, "Coarse forms"),
+    **_bounds_of(LINEAR, "linear/sharp", "scaling", "sharp", "Theorem L", "epsilon", "delta"),
+    **_bounds_of(LINEAR, "linear/coarse", "scaling", "coarse", "Coarse forms", "epsilon", "delta"),
+    **_bounds_of(LINEAR, "linear/projection", "projection", "sharp", "Theorem L", "epsilon", "tau"),
+    **_bounds_of(LINEAR, "linear/instance", "scaling", "instance", "Theorem L", "epsilon", "delta"),
+    **_bounds_of(LINEAR, "linear/projection_instance", "projection", "instance", "Theorem P", "epsilon", "tau"),
+    **_bounds_of(LINEAR, "linear/span_instance", "span", "instance", "The four certificates", "epsilon", "tau"),
+    **_bounds_of(RELU, "relu/sharp", "projection", "sharp", "Theorem R", "epsilon", "tau"),
+    **_bounds_of(RELU, "relu/coarse", "projection", "coarse", "Coarse forms", *THREE),
+    **_bounds_of(RELU, "relu/instance", "projection", "instance", "Theorem P", "epsilon", "tau"),
+    **_bounds_of(RELU, "relu/span_instance", "span", "instance", "The four certificates", "epsilon", "tau"),
     "retrain/distance": Target(_distance, BOTH, "Closeness to the retrained model", True),
+    "retrain/tau": Target(_retrained_tau, BOTH, "Closeness to the retrained model", True),
     "identity/retrained": Target(functools.partial(_identity, witness="retrained"), BOTH, "Identity separation", True),
-    "identity/projection": Target(
+    "identity/separation": Target(
         functools.partial(_identity, witness="projection"), BOTH, "Identity separation", True
     ),
     "identity/norm": Target(functools.partial(_identity, witness="norm"), BOTH, "Norm lemma", True),
+    "step_size/epsilon": Target(
+        functools.partial(_step, quantity="epsilon"), BOTH, "Step size", True, ("projection", "instance")
+    ),
+    "step_size/tau": Target(
+        functools.partial(_step, quantity="tau"), BOTH, "Step size", True, ("projection", "instance")
+    ),
+    "step_size/lower": Target(functools.partial(_step, quantity="lower"), BOTH, "Step size", True),
     "estimators/multiplier": Target(_estimator(0), BOTH, "Multiplier estimator"),
     "estimators/coarse": Target(_estimator(1), BOTH, "Multiplier estimator"),
-    "activations/shift": Target(_shift, RELU, "Activation consistency"),
+    "estimators/epsilon": Target(_estimated_epsilon, BOTH, "Multiplier estimator"),
+    "activations/shift": Target(lambda e: check(*activations.nearest_shift(e)), RELU, "Activation consistency"),
     "multipliers/upper": Target(_multipliers("sharp/upper"), BOTH, "Lemma M"),
     "multipliers/lower": Target(_multipliers("sharp/lower"), BOTH, "Lemma M"),
+    "multipliers/margin": Target(_multipliers("instance/margin"), BOTH, "Lemma M"),
 }
 
 
@@ -339,23 +214,3 @@ def ratio(sides: Check) -> Array:
     """lhs/rhs where the bound applies and its right-hand side is far above rounding, 0 elsewhere."""
     good = (sides.reason == int(Reason.APPLIES)) & sides.converged & (sides.rhs > 1e4 * sides.error) & (sides.rhs > 0)
     return jnp.where(good, sides.lhs / jnp.where(good, sides.rhs, 1.0), 0.0)
-
-
-def random_choices(rng: np.random.Generator, space: Space, count: int) -> dict[str, np.ndarray]:
-    """Labels with both classes, activation patterns and forget sets of `count` lanes, uniform."""
-    labels = np.where(rng.random((count, space.m)) < 0.5, 1.0, -1.0)
-    labels[:, 0] = -labels[:, 1]
-    order = np.argsort(rng.random((count, space.m)), axis=1)
-    labels, forget = np.take_along_axis(labels, order, axis=1), np.argsort(rng.random((count, space.m)), 1) < space.k
-    pattern = rng.random((count, space.n, space.m)) < 0.5
-    return {"labels": labels, "pattern": with_one_active(rng, pattern), "forget": forget}
-
-
-def with_one_active(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
-    """The pattern with one random neuron of each sign made active at every point without one."""
-    for sign in (0, 1) if pattern.shape[1] > 1 else (0,):
-        mine = pattern[:, sign::2]
-        lucky = np.argmax(rng.random(mine.shape), axis=1)[:, None, :]
-        first = np.arange(mine.shape[1])[None, :, None] == lucky
-        mine |= first & ~mine.any(axis=1, keepdims=True)
-    return pattern

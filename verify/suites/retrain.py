@@ -12,6 +12,8 @@ from jaxtyping import Array
 import gaunlearn_jax as ga
 from gaunlearn_jax import bounds, dual, kkt, models, numerics, unlearn
 from gaunlearn_jax._types import Reason, Status
+from gaunlearn_jax.certificates import Certificate
+from gaunlearn_jax.kkt import KKTPoint
 from verify.check import check
 from verify.plots import band, per_dim
 from verify.suite import Evaluation, Results, Suite, unless
@@ -42,6 +44,11 @@ def first_solve(e: Evaluation) -> FirstSolve:
     return e.__dict__["first_solve"]
 
 
+def programme(e: Evaluation) -> KKTPoint:
+    """The solution of Q_T of a network, with the selection of theta on same-sign pairs."""
+    return kkt.solve_pattern(e.net, e.record.data, e.point.selection, ~e.forget, 0)
+
+
 def solve_once(e: Evaluation) -> FirstSolve:
     """Solve Q_T once, with the selection of theta on same-sign pairs, before any change of pattern.
 
@@ -54,7 +61,7 @@ def solve_once(e: Evaluation) -> FirstSolve:
     p: Any = e.certificates["retrain"]
     same = models.same_sign(net, data.labels) if net.kind != "linear" else jnp.ones((1, e.m), bool)
     if net.kind != "linear":
-        p = kkt.solve_pattern(net, data, e.point.selection, retained, 0)
+        p = programme(e)
     s, z = e.point.selection, p.preactivations
     in_clarke = jnp.where(s == 1, z >= 0, jnp.where(s == net.negative_slope, z <= 0, z == 0))
     fixed = jnp.where(same, s, p.selection)
@@ -89,6 +96,14 @@ def distance_bound(e: Evaluation) -> Array:
     slack = jnp.sum(jnp.where(e.forget, 0.0, lam * excess))
     epsilon = near.epsilon + 2 * near.error
     return 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
+
+
+def angle_bound(near: Certificate, hat: Array, most: Array) -> tuple[Array, tuple[Array, Array]]:
+    """1 - cos(arcsin(rho/N) + arcsin(D/N)) and both sines: rho the distance of theta_hat from theta_tilde, N =
+    ||theta_tilde||, D <= most that of theta*."""
+    sines = (numerics.norm(near.params - hat) + 2 * near.error) / near.norm, most / near.norm
+    angle = sum(jnp.arcsin(jnp.minimum(sine, 1.0)) for sine in sines)
+    return 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2, sines
 
 
 def gap(a: Array, b: Array) -> Array:
@@ -132,10 +147,7 @@ def evaluate(e: Evaluation) -> Results:
     converged = bounds.converged(near.status, first.status)
     distance = numerics.norm(near.params - first.params, near.orthogonal_norm)
     most = distance_bound(e)
-    rho = numerics.norm(near.params - hat) + 2 * near.error
-    sines = rho / near.norm, most / near.norm
-    angle = jnp.arcsin(jnp.minimum(sines[0], 1.0)) + jnp.arcsin(jnp.minimum(sines[1], 1.0))
-    tau_bound = 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2
+    tau_bound, sines = angle_bound(near, hat, most)
     slip = (near.error + first.distance_error) / near.norm
     # theta* lies in the span of the retained points, so the untouched theta is at least this far from it
     untouched = bounds.identity_gap(e.net, e.record.data, point, e.forget, 0.0, e.norm_floor)
@@ -155,7 +167,8 @@ def evaluate(e: Evaluation) -> Results:
         ),
         "retrain/exact/epsilon": check(first.epsilon, tolerance + 4 * first.error, **exact),
         "retrain/exact/delta": check(first.delta, tolerance + 4 * first.delta_error, **exact),
-        "distance": distance, "distance_bound": most, "rho": rho, "tau": first.tau, "tau_bound": tau_bound,
+        "distance": distance, "distance_bound": most, "rho": sines[0] * near.norm,
+        "tau": first.tau, "tau_bound": tau_bound,
         "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e, hat),
     }  # fmt: skip
 

@@ -1,0 +1,130 @@
+"""Every violation comes with a file: derived where the checker knows the inequality, else as the numbers stand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("flint")
+
+from verify import certificate_file, certify, cli, counterexamples, exact, registry
+from verify.certificate_file import INEQUALITIES
+from verify.check import check
+from verify.grid import Grid
+from verify.run import rows, run_blocks
+from verify.suite import Suite
+
+GRID = Grid(dims=(1e4, 1e9), points=(5,), neurons=(6,), seeds=3)
+SUITES = registry.select(["linear", "relu", "retrain", "identity", "estimators", "activations", "multipliers"])
+
+
+@pytest.fixture(scope="module")
+def table():
+    return rows(run_blocks(SUITES, GRID), SUITES, GRID)
+
+
+def test_files_of_healthy_lanes_are_proved_whole(table, tmp_path):
+    """Had the floats said `violated`, this is what the checker would say: that both sides are right and it holds."""
+    known = [row for row in table if counterexamples.target_of(row) and row["holds"]]
+    paths = counterexamples.write(tmp_path, known, GRID.as_json())
+    seen = set()
+    for path in paths:
+        document, _ = certificate_file.read(path)
+        # how far theta is from theta* is claimed of any theta, also of one that training left infeasible
+        free = document["inequality"] and document["inequality"]["name"].startswith("identity")
+        open_ = [s for s in exact.check_file(path).statements if s.answer != "proved"]
+        assert not [s for s in open_ if not (free and s.name == "original.feasibility")], path.name
+        seen.add((document["inequality"] or document["bound"])["name"])
+    # the step's fraction and the estimated step belong to the adversary alone
+    assert seen == (set(INEQUALITIES) - {"step_size/lower", "estimators/epsilon"}) | {"projection", "span", "scaling"}
+
+
+def test_every_row_has_a_file_and_names_stay_inside_the_folder(table, tmp_path):
+    odd = [row | {"claim": "../own", "worst_rhs": float("-inf")} for row in table[:3]]
+    other = [row for row in table if not counterexamples.target_of(row) and row["worst_seed"] is not None]
+    assert other
+    paths = counterexamples.write(tmp_path, odd + other, GRID.as_json(), "a file.py")
+    assert len(set(paths)) == len(odd + other)
+    assert all(path.parent == tmp_path and path.exists() for path in paths)
+    codes = [exact.check_file(path).exit_code for path in paths]
+    assert codes == [1] * 3 + [0] * len(other)
+    assert "--claims-from 'a file.py' --reproduce" in certificate_file.read(paths[3])[0]["reproduce"]
+
+
+ARGUMENTS = ["--points", "5", "--dims", "1e8", "--seeds", "3"]
+
+
+def test_a_wrong_bound_is_found_to_be_a_false_alarm(tmp_path, monkeypatch, capsys):
+    """Half of Lemma M's bound is violated; the file says that the lemma holds and the stated side is not its own."""
+    from gaunlearn_jax import bounds
+
+    true = bounds.multiplier_bounds
+
+    def false(*given, **sizes):
+        lower, upper, defined = true(*given, **sizes)
+        return lower, upper / 2, defined
+
+    monkeypatch.setattr(bounds, "multiplier_bounds", false)
+    code = cli.main(["run", "multipliers", *ARGUMENTS, "--neurons", "6", "--out", str(tmp_path)])
+    assert code == 1
+    shown = capsys.readouterr().out
+    assert "refuted (inequality.stated)" in shown
+    kept = json.loads((tmp_path / "summary.json").read_text())["counterexamples"]
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert kept[0] in (tmp_path / "report.html").read_text()
+    files = [tmp_path / name for name in kept if "multipliers-upper" in name]
+    assert len(files) == 4  # two models, two thetas
+    for path in files:
+        answers = {s.name: s.answer for s in exact.check_file(path).statements}
+        assert answers.pop("inequality.stated") == "refuted"
+        assert set(answers.values()) == {"proved"}
+
+
+def test_a_false_claim_of_ones_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    example = Path(__file__).parent.parent / "examples" / "my_claim.py"
+    assert cli.main(["run", "conjecture", "--claims-from", str(example), *ARGUMENTS]) == 1
+    (path, *_) = (tmp_path / "counterexamples").glob("conjecture-*.json")
+    assert cli.main(["check", str(path)]) == 1
+    assert "both sides as stated, none derived" in capsys.readouterr().out
+    command = certificate_file.read(path)[0]["reproduce"]
+    assert command.startswith(f"gaunlearn run --claims-from {example} --reproduce conjecture:linear/")
+
+
+def test_a_chance_over_lanes_has_the_command_of_its_cell(tmp_path):
+    suite = Suite(
+        "chance", "never", "none", models=("linear",),
+        per_instance=lambda net, record, shape: {"phi": record.phi},
+        per_cell=lambda shape, d, a, values: {"all/mean/phi": check(1.0, np.mean(values["phi"]))},
+    )  # fmt: skip
+    table = rows(run_blocks((suite,), GRID), (suite,), GRID)
+    paths = counterexamples.write(tmp_path, table, GRID.as_json())
+    assert len(paths) == 2
+    assert [exact.check_file(path).exit_code for path in paths] == [1, 1]
+    assert "--dims 1e4 --points 5 --seeds 3" in certificate_file.read(paths[0])[0]["reproduce"]
+
+
+def test_dependent_points_fall_back_to_the_numbers(table, tmp_path, monkeypatch):
+    def singular(*_, **__):
+        raise certificate_file.CertificateError("gram: dependent points")
+
+    monkeypatch.setattr(certify, "document_of", singular)
+    row = next(row for row in table if row["quantity"] == "upper")
+    (path,) = counterexamples.write(tmp_path, [row], GRID.as_json())
+    assert certificate_file.read(path)[0]["format"] == certificate_file.COMPARISON_FORMAT
+
+
+def test_a_folder_that_cannot_be_written_hides_nothing(table, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file in the way")
+    assert counterexamples.keep(tmp_path / "out", table[:1], GRID.as_json(), None) == []
+    assert "cannot be written" in capsys.readouterr().out
+
+
+def test_rows_keep_the_sides_of_their_worst_lane(table):
+    for row in table:
+        if row["worst_ratio"] not in (None, 0.0) and jnp.isfinite(row["worst_ratio"]):
+            assert row["worst_lhs"] / row["worst_rhs"] == pytest.approx(row["worst_ratio"])
