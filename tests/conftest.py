@@ -32,6 +32,8 @@ def typechecker(fn: Any) -> Any:
 
 jaxtyping.install_import_hook("gaunlearn_jax", "conftest.typechecker")
 
+import recorded  # noqa: E402
+
 import gaunlearn_jax as ga  # noqa: E402
 
 
@@ -75,3 +77,15 @@ def given_points() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((5, 9)) + 0.4 * rng.standard_normal(9)
     return x / 3.0, np.array([1.0, -1.0, 1.0, 1.0, -1.0])
+
+
+@pytest.fixture(scope="module")
+def blocks(request: pytest.FixtureRequest):
+    """The results of the module's suite TESTED, honest and mutated, on stored records."""
+    return recorded.blocks_of(request.module.TESTED)
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest, blocks):
+    """Their tallies."""
+    return recorded.tallies(request.module.TESTED, blocks)

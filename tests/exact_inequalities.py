@@ -19,8 +19,8 @@ ASSUMED = [*ORIGINAL, "assumption"]
 HYPOTHESES = {
     "multipliers/upper": ASSUMED, "multipliers/lower": ASSUMED, "multipliers/margin": ASSUMED,
     "activations/shift": ASSUMED, "estimators/multiplier": ORIGINAL, "estimators/coarse": ASSUMED,
-    "estimators/epsilon": ORIGINAL,
-    "identity/separation": CERTIFICATE, "identity/retrained": [], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
+    "estimators/epsilon": ORIGINAL, "identity/separation": CERTIFICATE,
+    "identity/retrained": ORIGINAL[:1], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
     "retrain/distance": ORIGINAL, "retrain/tau": ORIGINAL, "step_size/lower": [*CERTIFICATE, "angle"],
 }  # fmt: skip
 Missing = StopIteration  # a hypothesis fails, or what `solve` raises: a system is singular
@@ -171,7 +171,7 @@ class Case(Instance):
     def identity(self, part: str, floor: Fraction) -> Sides:
         if part == "norm":
             star = [self.norm(self.star())] if self.given else []
-            return [(floor, value) for value in [self.norm(self.c2, self.factor), *star]]
+            return [(floor * (1 - Fraction(1, 2**60)), value) for value in [self.norm(self.c2, self.factor), *star]]
         separation, (sine, cosine) = part == "separation", self.angle_to_span(self.c)
         epsilon = self.claim["epsilon"] / floor if separation else Fraction(1, 2**60)
         other, share = min(ONE, epsilon), self.factor if separation else ZERO

@@ -6,9 +6,12 @@ mutation is a function of the record of one lane.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -20,7 +23,7 @@ from verify.grid import Grid
 from verify.lanes import Block
 from verify.records import Record, Shape
 from verify.run import rows
-from verify.suite import Suite, lane
+from verify.suite import Evaluation, Suite, lane
 
 GRID = Grid(dims=(1e4, 1e8), points=(6,), neurons=(16,), seeds=12)
 
@@ -46,6 +49,21 @@ def blocks_of(suite: Suite, grid: Grid = GRID, mutate: Callable[[Record], Record
 
 def tallies(suite: Suite, blocks: list[Block], grid: Grid = GRID) -> list[dict[str, Any]]:
     return rows(blocks, (suite,), grid)
+
+
+def mutants_of(suite: Suite, e: Evaluation, module: ModuleType, mutants: dict[str, dict[str, Any]]) -> dict[str, Check]:
+    """The suite's Checks with names of its module replaced, for each mutant; called MUTANT:certificate/..."""
+    out: dict[str, Check] = {}
+    assert suite.evaluate is not None
+    for name, changes in mutants.items():
+        with mock.patch.multiple(module, **changes) if changes else contextlib.nullcontext():
+            out |= {f"{name}:{key}": v for key, v in suite.evaluate(e).items() if isinstance(v, Check)}
+    return out
+
+
+def of_mutant(table: list[dict[str, Any]], mutant: str) -> list[dict[str, Any]]:
+    """The rows of a mutant; "" for those of the suite itself."""
+    return [row for row in table if row["certificate"].rpartition(":")[0] == mutant]
 
 
 def named(table: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:

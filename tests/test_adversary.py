@@ -95,6 +95,26 @@ def test_approximate_points_stay_feasible_and_keep_their_selection():
     assert np.all(s[z < 0] == 0)
 
 
+def test_no_sign_contradicts_its_selection():
+    """At vertices of the box of Gram matrices pre-activations cancel to 1e-18, of either sign; one that crosses zero on
+    the second solve would be active without a multiplier, and no KKT point."""
+    lanes = 256
+    some = adversary.fresh(np.random.default_rng(0), Space("relu", 4, 6, 1), lanes)
+    some = some._replace(off=9 * np.sign(some.off), diagonal=9 * np.sign(some.diagonal), loose=np.zeros(lanes))
+
+    def contradictions(c: Candidate) -> tuple[jax.Array, jax.Array]:
+        space = Space("relu", 4, 6, 1)
+        start = instances.solve(space, False, instances.data_of(space, c), c.pattern, c.forget)
+        point = instances.instance(space, c, start).point
+        z, s = point.preactivations, point.selection
+        smallest = jnp.min(jnp.where(z == 0, 1.0, jnp.abs(z)))
+        return jnp.sum(((z > 0) & (s < 1)) | ((z < 0) & (s > 0))), smallest
+
+    found, smallest = jax.jit(jax.vmap(contradictions))(jax.tree.map(jnp.asarray, some))
+    assert np.sum(found) == 0
+    assert np.sum(smallest < 1e-16) > 5
+
+
 def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
     """Lemma M's upper bound is attained; 5 % below it the search must find a counterexample, and prove it."""
     pytest.importorskip("flint")

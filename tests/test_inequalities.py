@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("flint")
+flint = pytest.importorskip("flint")
 
-from exact_inequalities import inequality, inequality_sides, solution
-from test_exact import MEANING, document, mutate
+from exact_inequalities import inequality, inequality_sides, solution  # noqa: E402
+from test_exact import MEANING, document, mutate  # noqa: E402
 
-from verify import certificate_file, exact, inequalities
-from verify.certificate_file import INEQUALITIES, CertificateError
+from verify import balls, certificate_file, exact, inequalities  # noqa: E402
+from verify.certificate_file import INEQUALITIES, CertificateError  # noqa: E402
 
 SORTS: list[dict[str, Any]] = [
     {"trained": True, "m": 4, "n": 3}, {"size": 0.05, "k": 2, "m": 5, "n": 4},
@@ -114,6 +115,79 @@ def test_wrong_sets_of_the_solution_are_not_applicable(cases: Any) -> None:
             assert found["inequality"] == "not applicable"
 
 
+def bare(gram: Any, labels: Any, z: Any, lam: Any, mu: Any, **changes: Any) -> dict[str, Any]:
+    """A document of one neuron, with generous claims and theta~ = theta, before the changes."""
+    z, lam, mu = np.atleast_2d(z).tolist(), list(map(float, lam)), np.atleast_2d(mu).tolist()
+    claims = dict.fromkeys(certificate_file.CLAIMS, 1e3) | {"tau": 2.0}
+    point = {"preactivations": z, "multipliers": lam, "mu": mu}
+    certificate = {"kind": "projection", "step_scale": 1.0, "factor": 1.0, **copy.deepcopy(point)}
+    doc = {
+        "format": dict(certificate_file.FORMAT), "model": {"kind": "relu"}, "gram": np.asarray(gram).tolist(),
+        "labels": list(map(float, labels)), "output_weights": [1.0], "forget": [], "orthogonal_norm_squared": 0.0,
+        **point, "certificate": certificate, "claimed": claims, "bound": None, "inequality": None,
+    }  # fmt: skip
+    return doc | changes
+
+
+def test_an_open_hypothesis_of_tau_does_not_leave_tau_out() -> None:
+    """The sine is 1 / sqrt(1 + 1e-300): whether it is below 1 takes 1536 bits, and until then nothing is said."""
+    doc = bare([[1, 0.5], [0.5, 1]], [1, 1], [1, 2], [0, 2], [0, 2], forget=[1], model={"kind": "linear"})
+    doc |= {"orthogonal_norm_squared": 1e-300}
+    doc["certificate"] |= {
+        "factor": 1e151,
+        "preactivations": [[1.0, 0.5]],
+        "multipliers": [0.0, 0.0],
+        "mu": [[0.0] * 2],
+    }
+    doc["claimed"] |= {"epsilon_1": 10.0, "delta_1": 2.0, "epsilon": 10.5, "delta": 2.0, "tau": 0.01}
+    doc["bound"] = {"name": "projection", "strength": "instance", "epsilon": 11.0, "delta": 2.0, "margin": 0.0}
+    for tau, stated in ((123456.0, "refuted"), (0.0, "refuted"), (1.0, "proved")):
+        doc["bound"]["tau"] = tau
+        found = {s.name: s for s in exact.check_document(doc).statements}
+        assert found["bound.tau"].answer == "proved"
+        assert found["bound.tau"].bits > 1000
+        assert found["bound.stated"].answer == stated
+    doc["claimed"] |= {"tau": 2.0}
+    doc["bound"] |= {"tau": 1.5, "margin": 2.0**-40}  # the sine is above 1: that part of the bound is void
+    found = {s.name: s.answer for s in exact.check_document(doc).statements}
+    assert (found["bound.tau"], found["bound.stated"]) == ("not applicable", "refuted")
+
+
+def test_stated_sides_of_nearly_orthogonal_points_are_still_compared() -> None:
+    doc = document(0, linear=True, size=1e-8)
+    doc["bound"] |= {"epsilon": 2 * doc["bound"]["epsilon"]}
+    assert [s.name for s in exact.check_document(doc).statements if s.answer == "refuted"] == ["bound.stated"]
+
+
+def norm_document(gram: np.ndarray, size: float) -> dict[str, Any]:
+    """All pre-activations equal to `size`, every point retained, and the norm lemma."""
+    one = np.ones(len(gram))
+    lemma = {"name": "identity/norm", "lhs": 1.0, "rhs": 1.0, "solution": None}
+    return bare(gram, one, size * one, one, one, inequality=lemma)
+
+
+@pytest.mark.parametrize("q", [5, 13, 17])
+def test_a_largest_eigenvalue_of_many_signed_vectors(q: int) -> None:
+    """I + S/64 with a conference matrix S: entrywise radii grow faster than the entries of the powers."""
+    squares = {a * a % q for a in range(1, q)}
+    s = np.zeros((q + 1, q + 1))
+    s[0, 1:] = s[1:, 0] = 1
+    for a, b in np.argwhere(~np.eye(q, dtype=bool)):
+        s[a + 1, b + 1] = 1 if (a - b) % q in squares else -1
+    gram = np.eye(q + 1) + s / 64
+    found = balls.top_eigenvalue(tuple(map(tuple, gram.tolist())), 384)
+    assert abs(found - (1 + flint.arb(q).sqrt() / 64)) < 2.0**-40
+    answers = {s.name: s.answer for s in exact.check_document(norm_document(gram, 3.0)).statements}
+    assert answers["inequality"] == "proved"
+
+
+def test_a_tie_of_the_norm_lemma_is_decided_in_bounded_time() -> None:
+    start = time.process_time()
+    report = exact.check_document(norm_document(np.eye(40) + 2.0**-10, 1.0))
+    assert {s.name: s.answer for s in report.statements}["inequality"] == "proved"
+    assert time.process_time() - start < 20
+
+
 def test_the_names_are_those_of_the_checker() -> None:
     assert set(inequalities.NAMED) == set(INEQUALITIES)
 
@@ -148,7 +222,11 @@ def test_comparison_files(tmp_path: Path) -> None:
         assert "none derived" in report.statements[0].text
         assert "`gaunlearn run data`" in report.statements[0].text
     good = make("data", "a/b/c", "gaunlearn run data", 1.0, 2.0)
-    for change in ({"lhs": "nan"}, {"rhs": None}, {"claim": "x\n"}, {"reproduce": 3}, {"more": 1}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"lhs": "nan"}, {"rhs": None}, {"claim": "x\n"}, {"reproduce": 3}, {"more": 1}, {"claim": "x" * 3000},
+        {"format": certificate_file.COMPARISON_FORMAT | {"version": True}},
+    )  # fmt: skip
+    for change in changes:
         with pytest.raises(CertificateError):
             exact.check_document(good | change)
     with pytest.raises(CertificateError):

@@ -76,6 +76,8 @@ INEQUALITIES = {
 POINT_KEYS = ("preactivations", "multipliers", "mu")
 COMPARISON_KEYS = ("format", "claim", "comparison", "reproduce", "lhs", "rhs")
 MAX_POINTS, MAX_PAIRS = 128, 32_768  #: m and n m
+MAX_SOLVED = 8_192  #: n m of a file whose inequality has a solution
+MAX_TEXT = 2_000  #: characters of a text in a comparison
 MAX_MARGIN = 2.0**-40  #: the largest outward margin a bound may carry
 ROOM = 2.0**-44
 
@@ -276,6 +278,8 @@ def _inequality(value: Any, n: int, m: int) -> dict[str, Any] | None:
     name, given = choice(entry["name"], "inequality.name", tuple(INEQUALITIES)), entry["solution"]
     if given is None and INEQUALITIES[name]:
         raise fail("inequality.solution", "null", f"a point, which {name} speaks of")
+    if given is not None and n * m > MAX_SOLVED:
+        raise fail("inequality.solution", f"a point of {n} x {m} pairs", f"at most {MAX_SOLVED} pairs, or null")
     where = "inequality.solution"
     solution = given if given is None else _point(fields(given, where, POINT_KEYS), f"{where}.", n, m)
     sides = {side: number(entry[side], f"inequality.{side}") for side in ("lhs", "rhs")}
@@ -290,13 +294,17 @@ def comparison(claim: str, name: str, reproduce: str, lhs: float, rhs: float) ->
     return document
 
 
+def is_comparison(form: Any) -> bool:
+    return form == COMPARISON_FORMAT and type(form["version"]) is int
+
+
 def parse_comparison(document: Any) -> Comparison:
     """Check a decoded comparison; its sides are numbers, "inf" or "-inf"."""
     entry = fields(document, "the document", COMPARISON_KEYS)
     texts = {}
     for key in ("claim", "comparison", "reproduce"):
-        if not isinstance(entry[key], str) or not entry[key].isprintable():
-            raise fail(key, reprlib.repr(entry[key]), "a line of text")
+        if not isinstance(entry[key], str) or not entry[key].isprintable() or len(entry[key]) > MAX_TEXT:
+            raise fail(key, reprlib.repr(entry[key]), f"a line of at most {MAX_TEXT} characters")
         texts[key] = entry[key]
     sides = {
         side: float(entry[side]) if entry[side] in ("inf", "-inf") else number(entry[side], side)

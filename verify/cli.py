@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import json
 import os
 import sys
@@ -129,6 +130,9 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: exit code 0 pass, 1 a violation, 2 usage or tool error, 3 no evidence."""
     options = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops no report
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     try:
         if options.command == "list":

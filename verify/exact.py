@@ -25,12 +25,12 @@ from flint import fmpq, fmpq_mat
 
 from verify.balls import Check, Quantities, arb, ctx, root
 from verify.certificate_file import (
-    COMPARISON_FORMAT,
     FORMAT,
     INEQUALITIES,
     CertificateError,
     Comparison,
     Point,
+    is_comparison,
     parse,
     parse_comparison,
     read,
@@ -55,9 +55,9 @@ STATEMENTS = {
     "bound.epsilon": "epsilon is within the bound",
     "bound.delta": "delta is within the bound",
     "bound.tau": "tau is within the bound",
-    "bound.stated": "the right-hand sides in the file are those of the bound",
+    "bound.stated": "the right-hand sides in the file are those of the bound, within 2^-10 and rounding",
     "inequality": "the named inequality holds",
-    "inequality.stated": "the sides in the file are those of the inequality",
+    "inequality.stated": "the sides in the file are those of the inequality, within 2^-10 and rounding",
 }
 
 
@@ -188,15 +188,21 @@ def judge(checks: Iterable[Check]) -> tuple[str, str]:
     return (UNDECIDED, unclear) if unclear else (PROVED, "")
 
 
-def _stated_bound(q: Quantities) -> list[Check]:
-    """The file's right-hand sides are those of the bound: within 2^-10 relative or a rounding room."""
+def _stated_bound(q: Quantities) -> tuple[str, str]:
+    """The file's right-hand sides are those of the bound: within 2^-10 relative or a rounding room, tau at least 2
+    where its part of the bound is void."""
     bound, derived = q.d.bound or {}, sides(q)
-    room, checks = 2.0**-32 * (1 + root(q.inner(q.z, q.z) + q.omega)), []
+    there, why = judge(derived.angle)
+    if there == UNDECIDED:
+        return there, why
+    room, checks = 2.0**-40 * (1 + root(q.inner(q.z, q.z) + q.omega)), []
     parts = [("epsilon", room), ("delta", room), ("tau", arb(2.0**-70))]
-    for name, least in parts if judge(derived.angle)[0] == PROVED else parts[:2]:
+    for name, least in parts if there == PROVED else parts[:2]:
         side = getattr(derived, name)
         checks.append(Check(abs(bound[name] - side), side * 2.0**-10 + least, f"bound.{name} is another number"))
-    return checks
+    if there == REFUTED:
+        checks.append(Check(2.0, bound["tau"], "bound.tau is below 2, and its part of the bound is void"))
+    return judge(checks)
 
 
 def _applies(known: dict[str, tuple[str, str]], needs: Iterable[str], checks: list[Check]) -> tuple[str, str] | None:
@@ -215,7 +221,7 @@ def _of_bound(q: Quantities, what: str, known: dict[str, tuple[str, str]]) -> tu
     if refusal := _applies(known, needs, derived.hypotheses + (derived.angle if what == "tau" else [])):
         return refusal
     if what == "stated":
-        return judge(_stated_bound(q))
+        return _stated_bound(q)
     return judge([Check(q.claim[what], getattr(derived, what), f"{what} exceeds its right-hand side")])
 
 
@@ -258,7 +264,7 @@ def _answer(q: Quantities, name: str, known: dict[str, tuple[str, str]]) -> tupl
 
 def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
     """Answer every statement of a decoded document; CertificateError if it is no certificate and no comparison."""
-    if isinstance(document, dict) and document.get("format") == COMPARISON_FORMAT:
+    if isinstance(document, dict) and is_comparison(document.get("format")):
         return _report(path, sha256, [_compare(parse_comparison(document))])
     d = parse(document)
     left_out = {kind for kind in ("bound", "inequality") if getattr(d, kind) is None}

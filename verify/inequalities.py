@@ -16,7 +16,7 @@ from verify.balls import Check, Quantities, arb, arb_mat, block, root, total
 
 Entry = tuple[Any, Any]
 ORIGINAL = ("original.selection", "original.stationarity", "original.slackness", "original.feasibility")
-TINY = 2.0**-60  #: epsilon / B_T of theta*
+TINY = 2.0**-60  #: relative room where two sides may be equal, which no ball decides
 CERTIFICATE = ("certificate.selection", "certificate.stationarity", "certificate.feasibility")
 
 
@@ -148,20 +148,20 @@ def _separation(q: Quantities) -> Entries:
 
 
 def _retrained(q: Quantities) -> Entries:
-    """At epsilon / B_T = TINY, which an exact KKT point satisfies too: a linear theta* may be parallel to P theta."""
+    """At epsilon = TINY B_T, which an exact KKT point satisfies too: a linear theta* may be parallel to P theta."""
     gap, nonzero = _one_minus_cos(q, q.z, q.solution.z, arb(1), arb(0))
     return Entries([(_least_gap(q, arb(TINY), arb(1)), gap)], [nonzero])
 
 
 def _norm(q: Quantities) -> Entries:
-    """B_T <= |theta~|, and B_T <= |theta*| where the file names it."""
+    """B_T (1 - TINY) <= |theta~|, and |theta*| where the file names it: one retained point makes the latter B_T."""
     floor, there = _floor(q)
     squares = [q.inner(q.z_cert, q.z_cert) + arb(q.d.factor) ** 2 * q.omega]
     hypotheses = [there]
     if q.d.inequality and q.d.inequality["solution"]:
         squares.append(q.inner(q.solution.z, q.solution.z))
         hypotheses += q.solution.checks
-    return Entries([(floor, root(square)) for square in squares], hypotheses)
+    return Entries([(floor * (1 - arb(TINY)), root(square)) for square in squares], hypotheses)
 
 
 def _most_distance(q: Quantities) -> Any:
@@ -204,6 +204,7 @@ def _step_lower(q: Quantities) -> Entries:
 
 _upper, _lower = functools.partial(_lemma_m, upper=True), functools.partial(_lemma_m, upper=False)
 _near, _far = functools.partial(_estimator, coarse=False), functools.partial(_estimator, coarse=True)
+SELECTION = ORIGINAL[:1]
 NAMED = {
     "multipliers/upper": Inequality((*ORIGINAL, "assumption"), _upper, "beta_i <= beta_max"),
     "multipliers/lower": Inequality((*ORIGINAL, "assumption"), _lower, "the lower bound of Lemma M <= beta_i"),
@@ -223,9 +224,9 @@ NAMED = {
     "identity/separation": Inequality(
         CERTIFICATE, _separation, "theta is at least alpha - arcsin(epsilon/B_T) away from theta~"
     ),
-    "identity/retrained": Inequality((), _retrained, "theta is at least alpha - arcsin(2^-60) away from theta*"),
+    "identity/retrained": Inequality(SELECTION, _retrained, "theta is at least alpha - arcsin(2^-60) away from theta*"),
     "identity/norm": Inequality(
-        ("original.selection", "certificate.feasibility"), _norm, "B_T is below the norms of feasible points"
+        (*SELECTION, "certificate.feasibility"), _norm, "B_T (1 - 2^-60) is below the norms of feasible points"
     ),
     # floats take the factor 1 + 2^-46 of theta out of Sigma, whose root enters
     "retrain/distance": Inequality(
