@@ -11,7 +11,7 @@ import pytest
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import kkt, numerics
-from verify import adversary, certificate_file, cli, instances
+from verify import adversary, certificate_file, cli, instances, targets
 from verify.check import Check
 from verify.instances import Candidate, Space
 from verify.targets import TARGETS
@@ -231,6 +231,12 @@ def test_every_listed_claim_of_a_target_exists():
 
     known = {suite.name for suite in registry.SUITES}
     assert {name.split("/")[0] for name in TARGETS} <= known
+    assert targets.select("all") == list(TARGETS)
+    assert targets.select("identity") == ["identity/retrained", "identity/separation", "identity/norm"]
+
+
+def test_every_target_has_a_bound_or_an_inequality_that_the_checker_derives():
+    assert {name for name in TARGETS if TARGETS[name].bound is None} == set(certificate_file.INEQUALITIES)
 
 
 @pytest.mark.slow

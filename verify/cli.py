@@ -93,7 +93,7 @@ def parser() -> Parser:
     check.add_argument("--json", action="store_true", help="print a JSON report")
     falsify = commands.add_parser("falsify", help="search for the worst instance of a claim's bounds")
     falsify.add_argument(
-        "claim", metavar="CLAIM", help="a claim of `gaunlearn list`, or one bound such as relu/sharp/tau"
+        "claim", metavar="CLAIM", help="a claim of `gaunlearn list`, one bound such as relu/sharp/tau, or all"
     )
     falsify.add_argument(
         "--minutes", type=float, default=3.0, metavar="N", help="per bound and model, resumed time too"

@@ -280,7 +280,10 @@ def check_document(document: Any, path: str = "", sha256: str = "") -> Report:
             known.update(dict.fromkeys(names[1:], (NOT_APPLICABLE, "there are no points with this K")))
         if all(answer != UNDECIDED for answer, _ in known.values()):
             break
-    words = STATEMENTS | ({"inequality": f"{d.inequality['name']} holds"} if d.inequality else {})
+    words = dict(STATEMENTS)
+    if d.inequality is not None:
+        name = d.inequality["name"]
+        words["inequality"] = f"{name}: {NAMED[name].text}"
     lines = [Statement(n, a, bits[n], f"{a}: {words[n]}" + (t and f"; {t}")) for n, (a, t) in known.items()]
     return _report(path, sha256, lines)
 

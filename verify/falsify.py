@@ -85,6 +85,8 @@ def describe(state: Search) -> str:
         z = np.asarray(point.preactivations)
         active = ", ".join(str(int(a)) for a in np.sum(z[:, gone] > 0, axis=0))
         parts += [f"neurons active on forgotten points {active} of {state.space.n}", f"kinks {np.mean(z == 0):.0%}"]
+    if state.target.startswith("step_size"):
+        parts.append(f"{float(e['step_scale']):.3g} of the step")
     if point.epsilon > 1e-9:
         parts.append(f"eps_1 {point.epsilon:.2g}, delta_1 {point.delta:.2g}")
     return "; ".join(parts)

@@ -195,8 +195,8 @@ TARGETS: dict[str, Target] = {
 
 
 def select(name: str) -> list[str]:
-    """The targets of a claim, or the one target of that name; ValueError with the nearest name otherwise."""
-    found = [target for target in TARGETS if name in (target, target.split("/")[0])]
+    """The targets of a claim, or the one target of that name, or "all"; ValueError with the nearest name otherwise."""
+    found = [target for target in TARGETS if name in ("all", target, target.split("/")[0])]
     if not found:
         known = list(dict.fromkeys(target.split("/")[0] for target in TARGETS))
         near = difflib.get_close_matches(name, [*known, *TARGETS], n=1)
