@@ -11,7 +11,7 @@ import pytest
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import sweep
-from verify import cli, lanes, suite
+from verify import cli, counterexamples, lanes, suite
 from verify.grid import Grid
 
 SMALL = ["--points", "6", "--neurons", "8", "--forget", "1", "--seeds", "8"]
@@ -89,8 +89,12 @@ def broken(kind: str):
 @pytest.mark.parametrize("claim", ["linear", "relu"])
 @pytest.mark.parametrize("kind", ["sign", "none", "point"])
 def test_a_broken_step_fails_the_suite(monkeypatch, fresh_traces, kind, claim):
+    reported = []  # their files have tests of their own
+    monkeypatch.setattr(counterexamples, "keep", lambda folder, rows, *_: reported.extend(rows) or [])
     monkeypatch.setattr(ga.unlearn, "gradient_ascent", broken(kind))
     assert run(claim, "--dims", "1e12", *SMALL) == 1
+    assert reported
+    assert all(row["violated"] for row in reported)
 
 
 def test_a_grid_where_nothing_applies_is_no_evidence(monkeypatch, capsys):

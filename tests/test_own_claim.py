@@ -52,7 +52,8 @@ def test_the_example_is_found_false_and_its_repair_true(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_printed_command_finds_the_violation_again(capsys):
+def test_the_printed_command_finds_the_violation_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert run("conjecture", "--claims-from", str(EXAMPLE), *SMALL) == 1
     command = next(line for line in capsys.readouterr().out.splitlines() if "--reproduce" in line)
     assert cli.main(command.split()[1:]) == 1
