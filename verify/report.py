@@ -125,23 +125,26 @@ def run_and_report(
     present = sum(len(block.seed) for block in blocks)
     if present < wanted:
         console.print(f"[yellow]{present} of {wanted} lanes are there[/]; the same command computes the rest")
-    kept = keep_violations(place.folder, all_rows, grid, source)
-    proofs = None
-    if place.folder is not None and certificates != "none":
-        proofs = write_certificates(place.folder, blocks, suites, grid, certificates, prove)
-    if place.folder is not None:
-        summary = {
-            "proofs": proofs,
-            "counterexamples": [str(path.relative_to(place.folder)) for path in kept],
-            "verdict": VERDICTS[code],
-            "lanes": {"present": present, "wanted": wanted},
-            "suites": [{"name": s.name, "statement": s.statement, "source": s.source} for s in suites],
-            "claims": all_rows,
-            "grid": grid.as_json(),
-            "environment": place.environment | {"seconds": elapsed},
-        }
-        write_json(place.folder / "summary.json", summary)
-        console.print(f"wrote {place.folder / 'summary.json'}")
+    summary: dict[str, Any] = {
+        "proofs": None,
+        "counterexamples": [],
+        "verdict": VERDICTS[code],
+        "lanes": {"present": present, "wanted": wanted},
+        "suites": [{"name": s.name, "statement": s.statement, "source": s.source} for s in suites],
+        "claims": all_rows,
+        "grid": grid.as_json(),
+        "environment": place.environment | {"seconds": elapsed},
+    }
+    folder = place.folder
+    if folder is not None:  # before any files of lanes, which take time to recompute
+        write_json(folder / "summary.json", summary)
+    kept = [] if interrupted else keep_violations(folder, all_rows, grid, source)
+    if folder is not None:
+        summary["counterexamples"] = [str(path.relative_to(folder)) for path in kept]
+        if certificates != "none":
+            summary["proofs"] = write_certificates(folder, blocks, suites, grid, certificates, prove)
+        write_json(folder / "summary.json", summary)
+        console.print(f"wrote {folder / 'summary.json'}")
     return 130 if interrupted else code
 
 
