@@ -88,13 +88,13 @@ def _exporter(shape: Shape, kinds: tuple[str, ...], bounded: bool, solved: bool)
 
     def export(key: Array, dim: Array, signal: Array, k: Array) -> dict[str, Any]:
         net, record = shape.network(), records.recorder(shape)(key, dim, signal)
-        forget, sides = forget_set(record, k), suite_of(shape).evaluate
+        forget, sides = forget_set(record, k), suite_of(shape).evaluate if bounded else None
 
         def seen_from(point: KKTPoint) -> dict[str, Any]:
             e = Evaluation(shape, net, record, point, forget, k)
             certificates = {kind: e.certificates[kind] for kind in kinds}
             found: dict[str, Any] = {"point": point, "certificates": certificates, "bounds": {}, "first": None}
-            if bounded and sides is not None:
+            if sides is not None:
                 found["bounds"] = {n: c.rhs for n, c in sides(e).items() if isinstance(c, Check)}
             if solved:
                 found["first"] = retrain.programme(e) if shape.model == "relu" else e.certificates["retrain"]
