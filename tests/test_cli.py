@@ -61,7 +61,11 @@ def test_a_second_run_resumes_and_another_grid_is_refused(tmp_path, capsys):
     assert run(*first) == 0
     parts = {p: p.stat().st_mtime_ns for p in (tmp_path / "results").glob("*/part-*.npy")}
     assert parts
-    assert run(*first) == 0
+    pytest.importorskip("flint")
+    assert run(*first, "--exact", "worst") == 0
+    proofs = json.loads((tmp_path / "results" / "summary.json").read_text())["proofs"]
+    assert proofs["files"] == proofs["proved"] > 10
+    assert len(list((tmp_path / "results" / "certificates").glob("*.json"))) == proofs["files"]
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "results").glob("*/part-*.npy")} == parts
     assert run("linear", "--dims", "1e9", *SMALL, "--out", out) == 2
     assert "dims" in capsys.readouterr().err
