@@ -37,10 +37,9 @@ class Check(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """theta* of Q_T by its pre-activations and multipliers, and the inequalities that make it the solution."""
+    """theta* of Q_T by its pre-activations, and the inequalities that make it the solution."""
 
     z: Any
-    multipliers: list[Any]
     checks: list[Check]
 
 
@@ -181,7 +180,7 @@ class Quantities:
             maps.append(c)
             z = self.gram * c
             for a, i in enumerate(support):
-                if row[i] is not None and not self._drops_out(j, i, row[i]):
+                if row[i] is not None and row[i] != 0:
                     for b in range(len(support)):
                         system[a, b] += labels[i] * self.u[j] * row[i] * z[i, b]
         lam = inverse(system) * arb_mat(len(support), 1, [1] * len(support)) if support else arb_mat(0, 1)
@@ -194,13 +193,10 @@ class Quantities:
             for i in support:
                 if row[i] is None:
                     z[j, i] = arb(0)
-        return Solution(z, multipliers, self._optimality(q, z, multipliers, slopes, support))
+        return Solution(z, self._optimality(q, z, multipliers, slopes, support))
 
     def _opposite(self, j: int, i: int) -> bool:
         return not self.d.linear and self.u[j] * self.d.labels[i] < 0
-
-    def _drops_out(self, j: int, i: int, slope: Any) -> bool:
-        return self._opposite(j, i) and slope == 0
 
     def _slope(self, j: int, i: int, given: Any) -> Any:
         """The slope that Q_T fixes at a pair: the selection of theta on same-sign pairs, 0 or 1 on others, None at a

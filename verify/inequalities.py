@@ -68,13 +68,18 @@ def _shift(q: Quantities) -> Entries:
     return Entries([(abs(q.z_step[j, i]), bound[j]) for j in range(q.n) for i in q.retained], [])
 
 
+def _active(q: Quantities, r: int) -> list[int]:
+    """The neurons with act_jr = 1."""
+    return [j for j in range(q.n) if q.d.linear or q.d.original.preactivations[j][r] > 0]
+
+
 def _estimator(q: Quantities, coarse: bool) -> Entries:
     """|q_r/(K_rr a_r) - lambda_r| <= (sum_{i != r} |K_ir| sum_j u_j^2 mu_ji act_jr + epsilon_1 sqrt(K_rr a_r)) / (K_rr
     a_r); coarse: <= phi sum_{i != r} lambda_i / K_rr + epsilon_1 / sqrt(K_rr a_r)."""
     first, k, margins = q.d.original, q.gram, q.margins(q.z)
     entries, hypotheses = [], [Check(int(not q.d.forget), 0, "no point is forgotten")]
     for r in q.d.forget:
-        active = [j for j in range(q.n) if q.d.linear or first.preactivations[j][r] > 0]
+        active = _active(q, r)
         size = k[r, r] * total(q.u[j] ** 2 for j in active)
         hypotheses.append(Check(0, size, f"no neuron is active on the forgotten point {r}", True))
         others = [i for i in q.everyone if i != r]
@@ -97,7 +102,7 @@ def _estimated_epsilon(q: Quantities) -> Entries:
     for (_, most), r in zip(near.entries, q.d.forget, strict=True):
         lam = arb(first.multipliers[r])
         hypotheses.append(Check(0, lam, f"the multiplier of the forgotten point {r} is zero", True))
-        size = k[r, r] * total(q.u[j] ** 2 for j in range(q.n) if q.d.linear or first.preactivations[j][r] > 0)
+        size = k[r, r] * total(q.u[j] ** 2 for j in _active(q, r))
         for j in range(q.n):
             off[j, r] = q.q_forget[j, r] * (1 - margins[r] / size / lam)
         across = block(k, [r], kept)
