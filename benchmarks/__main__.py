@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Goal, Row, machine
-from verify.report import set_up_jax
+from verify.run.devices import set_up_jax
 
 WORKLOADS = ("end_to_end", "nnls", "kinks", "researcher", "scaling", "cold_start")
 HERE = Path(__file__).parent

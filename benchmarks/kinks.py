@@ -11,7 +11,9 @@ import numpy as np
 
 import gaunlearn_jax as ga
 from benchmarks.harness import Goal, Row, Side, ahead, measure
-from gaunlearn_jax import dual, kkt, models, sweep
+from gaunlearn_jax import sweep
+from gaunlearn_jax.kkt import dual
+from gaunlearn_jax.kkt.programme import Programme, Solution, places, programme_of
 
 COUNT, M, N, DIM = 128, 10, 40, 1e8
 
@@ -23,24 +25,28 @@ def problems() -> tuple[ga.data.Dataset, jax.Array]:
     def one(key: jax.Array) -> tuple[ga.data.Dataset, jax.Array]:
         data = ga.data.gaussian(key, M, DIM)
         run = ga.train.train(key, net, data, num_steps=100, checkpoints=1)
-        return data, models.activation_slopes(net, run.preactivations)
+        return data, net.problem(data).slopes(run.preactivations)
 
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), COUNT))
 
 
-def programme(data: ga.data.Dataset, slopes: jax.Array) -> dual.Programme:
-    net, ones = ga.models.TwoLayerReLU(N), jnp.ones(M)
-    free = ~models.same_sign(net, data.labels)
-    return kkt._programme(net, data, slopes, free, ones, ones > 0, ones * jnp.inf)
+def programme(data: ga.data.Dataset, slopes: jax.Array) -> Programme:
+    problem, ones = ga.models.TwoLayerReLU(N).problem(data), jnp.ones(M)
+    return programme_of(problem, slopes, problem.free, ones, ones > 0, ones * jnp.inf)
 
 
 def solve(data: ga.data.Dataset, slopes: jax.Array) -> jax.Array:
-    return dual.solve(programme(data, slopes)).multipliers
+    return solved(data, slopes).multipliers
 
 
-def as_qp(p: dual.Programme) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def solved(data: ga.data.Dataset, slopes: jax.Array) -> Solution:
+    made = programme(data, slopes)
+    return dual.solve(made, places(made, slopes))
+
+
+def as_qp(p: Programme) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """min 1/2 v^T Q v - 1^T lambda,  G v <= 0,  over v = (lambda, the free entries of c): Q, the linear term, G."""
-    gram, weights, fixed, free = (np.asarray(v) for v in (p.gram, p.weights, p.fixed, p.free))
+    gram, v, fixed, free = (np.asarray(x) for x in (p.gram, p.amplitudes, p.fixed, p.free))
     pairs = np.argwhere(free)
     size = M + len(pairs)
     place = {tuple(pair): M + at for at, pair in enumerate(pairs)}
@@ -49,8 +55,8 @@ def as_qp(p: dual.Programme) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a = np.zeros((M, size))
         for i in range(M):
             at = place.get((j, i))
-            a[i, i if at is None else at] = fixed[j, i] if at is None else 1.0
-        q += weights[j] * a.T @ gram @ a
+            a[i, i if at is None else at] = v[j, i] * (fixed[j, i] if at is None else 1.0)
+        q += a.T @ gram @ a
     linear = np.concatenate([-np.ones(M), np.zeros(len(pairs))])
     upper = np.eye(size)[M:] - np.eye(size)[pairs[:, 1]]
     return q, linear, np.concatenate([-np.eye(size), upper])
@@ -65,7 +71,7 @@ def error(exact: np.ndarray) -> Callable[[Any], float]:
 def run() -> tuple[list[Row], list[Goal]]:
     data, slopes = problems()
     exact = sweep.batched(solve, data, slopes)
-    violation = jax.jit(jax.vmap(lambda d, s: dual.solve(programme(d, s)).violation))(data, slopes)
+    violation = jax.jit(jax.vmap(lambda d, s: solved(d, s).violation))(data, slopes)
     each = [jax.tree.map(lambda v, i=i: v[i], (data, slopes)) for i in range(COUNT)]
     qps = [as_qp(programme(*pair)) for pair in each]
     sides = [

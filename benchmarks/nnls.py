@@ -13,7 +13,9 @@ import scipy.optimize
 
 import gaunlearn_jax as ga
 from benchmarks.harness import Goal, Row, Side, ahead, measure
-from gaunlearn_jax import dual, sweep
+from gaunlearn_jax import sweep
+from gaunlearn_jax.kkt.pattern import pattern_loop
+from gaunlearn_jax.kkt.programme import Programme
 
 COUNT = {16: 2048, 64: 256}
 #: steps of optax.nnls: few, and as many as its best accuracy takes
@@ -36,10 +38,9 @@ def programmes(m: int, condition: float) -> np.ndarray:
 def solve(gram: jax.Array) -> jax.Array:
     m = gram.shape[0]
     yes = jnp.ones(m, bool)
-    programme = dual.Programme(
-        gram, jnp.ones(1), jnp.ones((1, m)), jnp.zeros((1, m), bool), jnp.ones(m), yes, jnp.full(m, jnp.inf), 1.0
-    )
-    return dual.solve(programme).multipliers
+    one = jnp.ones((1, m))
+    programme = Programme(gram, one, one, one < 0, jnp.ones(m), yes, jnp.full(m, jnp.inf), 1.0, False)
+    return pattern_loop(programme, one, jnp.asarray(0, jnp.int32)).solution.multipliers
 
 
 def residual(grams: np.ndarray) -> Callable[[Any], float]:

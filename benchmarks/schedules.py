@@ -15,7 +15,7 @@ from rich.table import Table
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import sweep
-from gaunlearn_jax.train import default_schedule
+from gaunlearn_jax.training.train import default_schedule
 
 DIMS, SEEDS, M, N = (1e4, 1e8, 1e12, 1e13), 64, 10, 40
 

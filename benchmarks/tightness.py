@@ -19,9 +19,9 @@ import numpy as np
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import sweep
-from verify import adversary, instances, report, targets
-from verify.instances import Space
-from verify.targets import TARGETS
+from verify.attack import candidates, search, targets
+from verify.attack.candidates import Space
+from verify.run import devices
 
 SPACES = (
     Space("linear", 10, k=1), Space("relu", 10, 40, 1), Space("linear", 10, k=3), Space("relu", 6, 8, 1),
@@ -48,23 +48,23 @@ def sampler(space: Space, source: str, names: tuple[str, ...]) -> Any:
         else:
             off, diagonal = (jnp.arctanh(jax.random.uniform(k, (space.m,) * r, minval=-1.0, maxval=1.0))
                              for r, k in zip((2, 1), jax.random.split(key), strict=True))  # fmt: skip
-            candidate = instances.Candidate(off, diagonal, None, None, None, labels, pattern, forget, 0.0)
-            data = instances.data_of(space, candidate)
-        start = instances.solve(space, any(TARGETS[name].needs_first for name in names), data, pattern, forget)
-        loose = instances.LOOSE * choices["loose"]
+            candidate = candidates.Candidate(off, diagonal, None, None, None, labels, pattern, forget, 0.0)
+            data = candidates.data_of(space, candidate)
+        start = candidates.solve(space, any(targets.target(name).needs_first for name in names), data, pattern, forget)
+        loose = candidates.LOOSE * choices["loose"]
         noise = (
             jax.random.normal(jax.random.fold_in(key, i), s) for i, s in enumerate(((space.n, space.m), (space.m,)))
         )
         fraction = 1 + jnp.tanh(jax.random.normal(jax.random.fold_in(key, 2)))
-        e = instances.evaluation(space, data, forget, start, *(loose * jnp.tanh(v) for v in noise), fraction)
-        return {name: targets.ratio(TARGETS[name].sides(e)) for name in names}
+        e = candidates.evaluation(space, data, forget, start, *(loose * jnp.tanh(v) for v in noise), fraction)
+        return {name: targets.ratio(targets.target(name).sides(e)) for name in names}
 
     return lane
 
 
 def sampled(space: Space, source: str, names: tuple[str, ...], samples: int) -> dict[str, float]:
     """The worst ratio of each bound over random instances."""
-    choices = instances.random_choices(np.random.default_rng(2), space, samples)
+    choices = candidates.random_choices(np.random.default_rng(2), space, samples)
     rng = np.random.default_rng(4)
     choices["loose"] = np.where(rng.random(samples) < 0.5, 0.0, 10 ** rng.uniform(-2, 0, samples))
     keys = jax.random.split(jax.random.key(3), samples)
@@ -81,19 +81,19 @@ def main() -> None:
     options.add_argument("--size", default=None, metavar="M,N,K", help="one size (default: those of the page)")
     options.add_argument("--out", type=Path, default=None, help="keep the states of the searches; resumes")
     given = options.parse_args()
-    report.set_up_jax()
+    devices.set_up_jax()
     print("| bound | m, n, k | Gaussian samples | Gram samples | adversary | against the better sample |")
     print("|---|---|---|---|---|---|")
     spaces = SPACES
     if given.size is not None:
         m, n, k = map(int, given.size.split(","))
         spaces = (Space("relu" if n > 1 else "linear", m, n, k),)
-    wanted = tuple(TARGETS) if given.bound is None else tuple(targets.select(given.bound))
+    wanted = tuple(targets.targets()) if given.bound is None else tuple(targets.select(given.bound))
     for space in spaces:
         names = tuple(name for name in targets.names_of(space.model) if name in wanted)
         random = [sampled(space, source, names, given.samples) for source in ("gaussian", "gram")]
         for name in names:
-            state = adversary.search(name, space, seconds=given.seconds, folder=given.out)
+            state = search.search(name, space, seconds=given.seconds, folder=given.out)
             best = max(r[name] for r in random)
             times = f"{state.ratio / best:.2f}x" if best > 1e-6 else ""
             cells = [f"`{name}`", f"{space.m}, {space.n}, {space.k}", *(f"{r[name]:.3g}" for r in random)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 import gaunlearn_jax as ga
-from verify.check import check
-from verify.suite import Evaluation, Results, Suite
+from verify.suites.check import check
+from verify.suites.finding import found, view
+from verify.suites.suite import Evaluation, Results, Suite
 
 
 def conjecture(e: Evaluation) -> Results:
@@ -34,6 +35,15 @@ def leakage(e: Evaluation) -> Results:
     return {"projection/worst_case/epsilon": check(certificate.epsilon, bound, error, reason=reason)}
 
 
+def find(blocks, grid):
+    """How loose the repaired bound is, in the lowest and in the highest dimension."""
+    seen = view(blocks, "leakage")  # exact KKT points, first size of the forget set
+    name = "projection/worst_case/epsilon"
+    low, top = seen.room(name, seen.low), seen.room(name, seen.top)
+    text = "the bound is {low} times the measured at d = {first:d}, {top} times at {last:d}"
+    return found(text, "one forgotten point", low=low, first=seen.low, top=top, last=seen.top)
+
+
 CONJECTURE = Suite(
     name="conjecture",
     statement="the step leaves a stationarity error of at most phi, the largest inner product",
@@ -48,4 +58,5 @@ LEAKAGE = Suite(
     source="the docstring of `leakage`",
     evaluate=leakage,
     models=("linear",),
+    find=find,
 )

@@ -7,6 +7,7 @@ so a sweep over any number of lanes compiles once, and a rerun on the same devic
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gaunlearn_jax import checks, numerics
+from gaunlearn_jax.base import checks, numerics
+from gaunlearn_jax.base.compiling import hurry
+from gaunlearn_jax.stages import Stages
 
 #: bytes of a CPU core's cache that the largest array of a batch may take, and lanes of one batch elsewhere
 CPU_CACHE = 2**21
@@ -24,18 +27,38 @@ LANES_ELSEWHERE = 4096
 TYPICAL_ENTRIES = 4096
 
 
-@functools.lru_cache(maxsize=256)
-def compiled(fn: Callable[..., Any]) -> Any:
-    """jit(vmap(fn)), one per function object: pass the same function again to reuse its compilation.
+class Compiled:
+    """vmap(fn) as programmes, one set per shapes of the arguments (`stages`)."""
+
+    def __init__(self, fn: Callable[..., Any], hurried: bool) -> None:
+        self._fn, self._hurried = fn, hurried
+        self._known: dict[Any, Stages] = {}
+
+    def stages(self, args: Any) -> Stages:
+        """What stands for arguments of these shapes, arrays or their shapes."""
+        sharding = lane_sharding()
+        count = 1 if sharding is None else sharding.mesh.size
+        avals = jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0] // count, *a.shape[1:]), a.dtype), args)
+        key = (tuple(jax.tree.leaves(avals)), jax.tree.structure(avals), sharding)
+        if key not in self._known:
+            self._known[key] = Stages(self._fn, avals, sharding, hurry() if self._hurried else None)
+        return self._known[key]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.stages(args)(*args)
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(fn: Callable[..., Any], hurried: bool = False) -> Compiled:
+    """vmap(fn) over lanes, one per function object: pass the same function again to reuse its compilation.
+
+    `hurried` saves most of the compiler's time and makes programmes that are two or three times slower: for few lanes.
+    Stages (`base.staging`) are compiled with care all the same.
 
     With several devices each runs its share as a program of its own: lanes are independent, so that no loop waits for
     another device's lanes.
     """
-    sharding = lane_sharding()
-    if sharding is None:
-        return jax.jit(jax.vmap(fn))
-    lanes = PartitionSpec("lanes")
-    return jax.jit(jax.shard_map(jax.vmap(fn), mesh=sharding.mesh, in_specs=lanes, out_specs=lanes, check_vma=False))
+    return Compiled(fn, hurried)
 
 
 def lane_count(args: tuple[Any, ...]) -> int:
@@ -58,9 +81,10 @@ def lane_sharding() -> NamedSharding | None:
 def chunk_size(lanes: int, chunk: int | None, entries: int = TYPICAL_ENTRIES) -> int:
     """The padded chunk: at most `chunk`, a multiple of the device count, at least two lanes per device.
 
-    By default what stays in the cache of a CPU core, `entries` numbers per lane, or what fills an accelerator."""
+    By default what fills an accelerator, or a power of two of what stays in the cache of a CPU core, `entries` numbers
+    per lane."""
     devices = len(jax.local_devices())
-    cached = max(2, min(1024, CPU_CACHE // (8 * entries)))
+    cached = 2 ** math.floor(math.log2(max(2, min(1024, CPU_CACHE // (8 * entries)))))
     default = devices * (cached if jax.default_backend() == "cpu" else LANES_ELSEWHERE)
     size = default if chunk is None else checks.whole("chunk", chunk, 1, "a positive whole number of lanes")
     wanted = min(lanes, size)
@@ -73,13 +97,14 @@ def batched(
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_halved: Callable[[int], object] | None = None,
+    hurried: bool = False,
 ) -> Any:
     """Call `fn` on every lane: args are pytrees with a leading lane axis, the result likewise (NumPy arrays).
 
     `chunk` lanes run at once (default: see `chunk_size`; padded to a multiple of the devices);
     progress(done, total) is called after each chunk. When a device runs out of memory the chunk is halved,
-    on_halved(new size) is called, and the work goes on. Draws made inside fn depend on its arguments alone, never on
-    the chunk. ValueError for an empty sweep or unequal lane axes.
+    on_halved(new size) is called, and the work goes on. `hurried`: see `compiled`. Draws made inside fn depend on its
+    arguments alone, never on the chunk. ValueError for an empty sweep or unequal lane axes.
 
     >>> batched(jnp.square, jnp.arange(5.0), chunk=2)
     array([ 0.,  1.,  4.,  9., 16.])
@@ -91,7 +116,7 @@ def batched(
     size, start, pieces = chunk_size(lanes, chunk), 0, []
     while start < lanes:
         try:
-            pieces.append(_one_chunk(fn, args, start, size, lanes))
+            pieces.append(_one_chunk(compiled(fn, hurried), args, start, size, lanes))
         except jax.errors.JaxRuntimeError as error:
             smaller = chunk_size(size // 2, None)
             if "RESOURCE_EXHAUSTED" not in str(error) or smaller >= size:
@@ -106,7 +131,7 @@ def batched(
     return jax.tree.map(_join, *pieces)
 
 
-def _one_chunk(fn: Callable[..., Any], args: Any, start: int, size: int, lanes: int) -> Any:
+def _one_chunk(program: Any, args: Any, start: int, size: int, lanes: int) -> Any:
     """Lanes start .. start + size, padded with copies of the last lane so that every chunk has one shape."""
     take = np.minimum(np.arange(start, start + size), lanes - 1)
     part = jax.tree.map(lambda leaf: jnp.asarray(leaf)[take], args)
@@ -114,7 +139,7 @@ def _one_chunk(fn: Callable[..., Any], args: Any, start: int, size: int, lanes: 
     if sharding is not None:
         part = jax.device_put(part, sharding)
     keep = min(size, lanes - start)
-    return jax.tree.map(lambda leaf: _host(leaf)[:keep], compiled(fn)(*part))
+    return jax.tree.map(lambda leaf: _host(leaf)[:keep], program(*part))
 
 
 def _is_key(leaf: Any) -> bool:

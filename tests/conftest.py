@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 # most of a test's time is compilation, and these flags (of a version that is known to have them: an unknown one is
@@ -32,9 +34,8 @@ def typechecker(fn: Any) -> Any:
 
 jaxtyping.install_import_hook("gaunlearn_jax", "conftest.typechecker")
 
-import recorded  # noqa: E402
-
 import gaunlearn_jax as ga  # noqa: E402
+from gaunlearn_jax import stages, sweep  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +46,18 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         # a half-written entry of a test run beside this one: jax warns and compiles
         config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation:UserWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Every compiled program holds some memory maps, of which Linux gives a process 65530: beyond, it is killed."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+        sweep.compiled.cache_clear()
+        stages.stage_programme.cache_clear()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
@@ -77,15 +90,3 @@ def given_points() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(5)
     x = rng.standard_normal((5, 9)) + 0.4 * rng.standard_normal(9)
     return x / 3.0, np.array([1.0, -1.0, 1.0, 1.0, -1.0])
-
-
-@pytest.fixture(scope="module")
-def blocks(request: pytest.FixtureRequest):
-    """The results of the module's suite TESTED, honest and mutated, on stored records."""
-    return recorded.blocks_of(request.module.TESTED)
-
-
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest, blocks):
-    """Their tallies."""
-    return recorded.tallies(request.module.TESTED, blocks)

@@ -134,7 +134,7 @@ def test_kkt_solvers_agree_with_the_reference(kind):
         data = ga.data.from_points(x, y)
         run = type("Run", (), {"preactivations": jnp.asarray(np.where(pattern, 1.0, -1.0))})
         # the first solve is unique; what the pattern loop makes of it must be a KKT point
-        first = ga.kkt.solve_pattern(net, data, jnp.asarray(pattern, float), jnp.ones(M, bool), 0)
+        first = ga.kkt.solve_pattern(net.problem(data), jnp.asarray(pattern, float), jnp.ones(M, bool), 0)
         point = ga.kkt.limit_point(net, data, run)
         if point.status != ga.Status.OK:
             with pytest.raises(ValueError, match="no feasible point"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,20 @@ def test_the_notebook_runs(path, monkeypatch):
     pyplot.close("all")
 
 
-def test_there_are_three_and_they_are_stripped():
-    assert [path.stem for path in NOTEBOOKS] == ["batch_check", "five_minutes", "own_data"]
+def test_there_are_four_and_they_are_stripped():
+    assert [path.stem for path in NOTEBOOKS] == ["batch_check", "five_minutes", "gallery", "own_data"]
     for path in NOTEBOOKS:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             assert cell["metadata"] == {}
             if cell["cell_type"] == "code":
                 assert (cell["execution_count"], cell["outputs"]) == (None, [])
         assert cells(path, "markdown")[0].startswith("# ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_first_cell_enables_64_bits_and_says_how_to_install(path, monkeypatch):
+    first = cells(path, "code")[0]
+    assert 'jax.config.update("jax_enable_x64", True)' in first
+    monkeypatch.setitem(sys.modules, "gaunlearn_jax", None)
+    with pytest.raises(SystemExit, match="pip install"):
+        exec(compile(first, "cell", "exec"), {})

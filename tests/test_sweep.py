@@ -134,11 +134,11 @@ def test_progress_after_every_chunk() -> None:
 def test_the_chunk_is_halved_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     real, halved, calls = sweep.compiled, [], []
 
-    def small_device(fn: Any) -> Any:
+    def small_device(fn: Any, hurried: bool) -> Any:
         def run(x: jax.Array) -> jax.Array:
             if x.shape[0] > 4 * len(jax.local_devices()):
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-            return real(fn)(x)
+            return real(fn, hurried)(x)
 
         return run
 
@@ -159,7 +159,7 @@ def test_the_chunk_is_halved_when_memory_runs_out(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("message", ["RESOURCE_EXHAUSTED: always", "INTERNAL: something else"])
 def test_errors_that_halving_does_not_cure_are_raised(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(fn: Any) -> Any:
+    def broken(fn: Any, hurried: bool) -> Any:
         def run(x: jax.Array) -> jax.Array:
             raise jax.errors.JaxRuntimeError(message)
 

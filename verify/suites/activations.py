@@ -8,51 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaunlearn_jax import models, numerics, unlearn
-from gaunlearn_jax._types import Status
-from verify.check import Check, check
-from verify.plots import band, per_dim
-from verify.records import THETAS
-from verify.suite import Evaluation, Results, Suite
-
-#: roundings of one entry beyond the length of its sum
-_EXTRA = 8
-
-
-def shift_bound(e: Evaluation, phi: Array) -> Array:
-    """|u_j| phi sum_{r in R} lambda_r s_jr [n, 1]: no pre-activation of a retained point moves further.
-
-    From <w_j - h_j, x_i> - z_ji = -u_j sum_r lambda_r y_r s_jr K_ri. Source: docs/theory, Activation consistency.
-    """
-    lam = jnp.where(e.forget, e.point.multipliers, 0.0)
-    return (jnp.abs(e.net.output_weights) * phi * numerics.matmul(e.point.selection, lam))[:, None]
-
-
-def phi_room(e: Evaluation) -> Array:
-    """The rounding of phi and of an entry of the Gram matrix."""
-    points = e.record.data.points
-    gram_error = (points.shape[1] + _EXTRA) * numerics.EPS * jnp.max(jnp.sum(points**2, axis=1))
-    return gram_error + (e.m + _EXTRA) * numerics.EPS * e.record.phi
-
-
-def nearest_shift(e: Evaluation) -> tuple[Array, Array, Array]:
-    """(lhs, rhs, error) of the pair whose shift is nearest to its bound, relative to |u_j| sum_r lambda_r s_jr.
-
-    phi enters outward (with k = 1 the pair that attains phi gives equality); errors are below that margin.
-    """
-    shift = jnp.abs(unlearn.ascent_direction(e.net, e.record.data, e.point, e.forget)[1])
-    slack, per_phi = phi_room(e), jnp.broadcast_to(shift_bound(e, jnp.ones(())), shift.shape)
-    moved = ~e.forget & (per_phi > 0)
-    at = jnp.argmax(jnp.where(moved, shift / jnp.where(per_phi > 0, per_phi, 1.0), -1.0))
-    lhs, unit = jnp.ravel(shift)[at], jnp.ravel(per_phi)[at]
-    return lhs, unit * (e.record.phi + 4 * slack), 2 * slack * unit
+from gaunlearn_jax import unlearn
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.codes import Status
+from gaunlearn_jax.theory.activations import EXTRA, nearest_shift, phi_room, shift_bound
+from verify.instances.records import THETAS
+from verify.suites.check import Check, check
+from verify.suites.drawing import band, per_dim
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite
 
 
 def evaluate(e: Evaluation) -> Results:
     data, point, retained = e.record.data, e.point, ~e.forget
     after = unlearn.gradient_ascent(e.net, data, point, e.forget)
-    exact_shift = -unlearn.ascent_direction(e.net, data, point, e.forget)[1]
-    bound = shift_bound(e, e.record.phi + 4 * phi_room(e))
+    exact_shift = -unlearn.ascent_direction(e.problem, point, e.forget)[1]
+    bound = shift_bound(e.problem, point, e.forget, e.record.phi + 4 * phi_room(e.problem, e.record.phi))
 
     kink = (point.preactivations == 0) & retained
     signed = (point.preactivations != 0) & retained
@@ -62,8 +33,8 @@ def evaluate(e: Evaluation) -> Results:
     tilde = e.certificates["projection"]
     hat_error = _product_error(e, jnp.abs(point.params), jnp.abs(after.params))
     tilde_error = _product_error(e, jnp.abs(point.params), jnp.abs(tilde.params))
-    hat_z = models.preactivations(data.points, after.params)
-    tilde_z = models.preactivations(data.points, tilde.params)
+    hat_z = e.problem.preactivations(after.params)
+    tilde_z = e.problem.preactivations(tilde.params)
     changed = retained & (jnp.abs(tilde_z) > tilde_error) & (jnp.sign(tilde_z) != jnp.sign(point.preactivations))
 
     common: dict[str, Any] = {"converged": point.status == int(Status.OK)}
@@ -74,7 +45,7 @@ def evaluate(e: Evaluation) -> Results:
         return jnp.where(count > 0, jnp.sum(mask) / jnp.maximum(count, 1), jnp.nan)
 
     return {
-        "step/instance/shift": check(*nearest_shift(e), **common),
+        "step/instance/shift": check(*nearest_shift(e.problem, point, e.forget, exact_shift, e.record.phi), **common),
         "step/instance/formula": _equality(hat_z, point.preactivations + exact_shift, hat_error, retained, common),
         "step/instance/signs": check(jnp.sum(provable), jnp.sum(provable & survives), **common),
         "projection/instance/preactivations": _equality(tilde_z, point.preactivations, tilde_error, retained, common),
@@ -100,10 +71,10 @@ def _product_error(e: Evaluation, *weights: Array) -> Array:
     point, data = e.point, e.record.data
     outside = jnp.maximum(e.net.num_neurons * (data.dim - data.points.shape[1]), 1.0)
     initial = 8 * point.orthogonal_norm / jnp.sqrt(outside)
-    q = jnp.abs(models.coefficients(e.net, data.labels, point.multipliers, point.selection))
-    size = sum(weights, numerics.matmul(q, jnp.abs(data.points)))
-    terms = data.points.shape[1] + e.m + 2 * _EXTRA
-    return 4 * terms * numerics.EPS * numerics.matmul(size + initial, jnp.abs(data.points.T))
+    q = jnp.abs(e.problem.coefficients(point.multipliers, point.selection))
+    size = sum(weights, numerics.matmul(q, jnp.abs(e.problem.rows)))
+    terms = data.points.shape[1] + e.m + 2 * EXTRA
+    return 4 * terms * numerics.unit() * numerics.matmul(size + initial, jnp.abs(e.problem.rows.T))
 
 
 def _equality(a: Array, b: Array, error: Array, where: Array, common: dict[str, Any]) -> Check:
@@ -143,7 +114,25 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ax.legend(fontsize=8)
     axes[1].set_ylim(-0.03, 1.03)
     axes[0].set_ylabel(r"share of pairs $(j, i)$ with $i \in T$")
-    figure.suptitle(f"relu, m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}", fontsize=10)
+    figure.suptitle(f"{block.shape.model}, m = {block.shape.m}, n = {block.shape.n}, k = {grid.forget[0]}", fontsize=10)
+
+
+def _attack(e: Any) -> Check:
+    shift = unlearn.ascent_direction(e.problem, e.point, e.forget)[1]
+    return check(*nearest_shift(e.problem, e.point, e.forget, shift, e.record.phi))
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """Shares of signs that survive the step, and of kinks."""
+    seen = view(blocks, "activations")
+    if not seen.dims:
+        return NOTHING
+    return found(
+        "{actual:%} of the retained signs survive the step (d = {top:d}), {provable:%} provably",
+        "{kinks:%} of all pairs lie on a kink, of which {kept:%} stay there",
+        top=seen.top, kinks=seen.median("share_kinks", seen.top), kept=seen.median("share_kinks_kept", seen.top),
+        **{name: seen.median(f"share_{name}", seen.top) for name in ("actual", "provable")},
+    )  # fmt: skip
 
 
 SUITE = Suite(
@@ -153,4 +142,12 @@ SUITE = Suite(
     evaluate=evaluate,
     draw=draw,
     models=("relu",),
+    attacks={"shift": Attack(_attack, "Activation consistency")},
+    derived={"step/instance/shift": Derived("activations/shift")},
+    find=find,
+    explain=Explanation(
+        hypotheses="inner products of points at most phi",
+        meaning="which pre-activations the step can have changed; the certificate's neighbour keeps all of them",
+        false_if="a pre-activation that moved by more than the bound, or a sign called safe that changed",
+    ),
 )

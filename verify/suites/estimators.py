@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaunlearn_jax import bounds, certificates, estimators, models, numerics
-from gaunlearn_jax._types import Reason
-from gaunlearn_jax.certificates import Certificate
-from verify.check import check, worst
-from verify.plots import band, per_dim
-from verify.suite import Evaluation, Results, Suite, unless
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.unlearn import certificates, estimators
+from gaunlearn_jax.unlearn.certificates import Certificate
+from verify.suites.check import Check, check, worst
+from verify.suites.drawing import band, limit_first, per_dim, widest
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
 
 #: lambda_r from the forgotten point, the loss derivative, the fit to the trained theta; and the first without kinks
 ESTIMATES = ("estimate", "loss", "fit", "without_kinks")
@@ -29,60 +33,22 @@ def with_multipliers(e: Evaluation, estimate: Array) -> Certificate:
     return certificates.projection(e.net, e.record.data, changed, e.forget)
 
 
-class Split(NamedTuple):
-    """The gradients of the forgotten points and e + h, each split by the span of the retained points."""
-
-    basis: Array
-    inside: Array
-    outside: Array
-    rho: Array
-
-
-def split(e: Evaluation) -> Split:
-    """P (e + h) and (I - P) e with the basis of the span, and rho = ||P h||."""
-    data, p = e.record.data, e.point
-    basis = numerics.orthonormal_basis(data.points, ~e.forget)
-    made = models.coefficients(e.net, data.labels, p.multipliers, p.selection)
-    rest = p.params - numerics.matmul(made, data.points)
-    h = numerics.project(numerics.matmul(jnp.where(e.forget, made, 0.0), data.points), basis)
-    within = numerics.project(rest, basis)
-    return Split(basis, within + h, rest - within, numerics.norm(h))
-
-
-def formula(e: Evaluation, parts: Split, estimate: Array, selection: Array) -> Array:
-    """|| e + P h + (I - P)(h - h') ||, h' made with this estimate and selection of the forgotten points.
-    Source: docs/theory, Multiplier estimator, Effect on unlearning."""
-    net, data, p = e.net, e.record.data, e.point
-    ours = models.coefficients(net, data.labels, p.multipliers, p.selection)
-    off = ours - models.coefficients(net, data.labels, estimate, selection)
-    off = numerics.matmul(jnp.where(e.forget, off, 0.0), data.points)
-    beyond = off - numerics.project(off, parts.basis)
-    return numerics.norm(parts.inside + parts.outside + beyond, p.orthogonal_norm)
-
-
-def effect(e: Evaluation, parts: Split) -> Array:
-    """sqrt(b_r) ||(I - P) x_r|| of each forgotten point [m]: what an error of one in lambda_r can add to epsilon."""
-    points, s = e.record.data.points, e.point.selection
-    beyond = points - numerics.project(points, parts.basis)
-    used = numerics.matmul(e.net.output_weights**2, s)
-    return jnp.where(e.forget, jnp.sqrt(used * jnp.sum(beyond**2, axis=1)), 0.0)
-
-
 def evaluate(e: Evaluation) -> Results:
     net, data, point, forget = e.net, e.record.data, e.point, e.forget
-    lam, exact, parts = point.multipliers, e.certificates["projection"], split(e)
+    problem, lam, exact = e.problem, point.multipliers, e.certificates["projection"]
+    parts = estimators.split(problem, point, forget)
     positive = jnp.where(lam > 0, lam, 1.0)
     estimate = estimators.estimate_multipliers(net, data, point, forget)
     epsilon, _ = bounds.outward(point, exact)
     near, far = estimators.estimation_error(net, data, point, forget, epsilon)
     off = jnp.abs(estimate - lam)
     # rounding of q_r / (||x_r||^2 a_r): sums of n and of p terms, each relative to the sizes of its terms
-    active = jnp.where((point.preactivations > 0) | (net.kind == "linear"), 1.0, 0.0)
-    weight = numerics.matmul(net.output_weights**2, active) * jnp.sum(data.points**2, axis=1)
-    spread = numerics.matmul(jnp.abs(net.output_weights), jnp.abs(point.preactivations))
-    slip = (net.num_neurons + e.m + 8) * numerics.EPS * (lam + spread / jnp.where(weight > 0, weight, 1.0))
+    active = jnp.where((point.preactivations > 0) | (not problem.kinked), 1.0, 0.0)
+    weight = jnp.sum(problem.amplitudes**2 * active, axis=0) * jnp.sum(data.points**2, axis=1)
+    spread = problem.output_spread(point.preactivations)
+    slip = (problem.num_terms + e.m + 8) * numerics.unit() * (lam + spread / jnp.where(weight > 0, weight, 1.0))
 
-    lever = effect(e, parts)
+    lever = estimators.effect(problem, point, forget, parts)
     got = with_multipliers(e, estimate)
     error = 2 * (got.error + point.error)
     least = epsilon + parts.rho + error
@@ -94,7 +60,7 @@ def evaluate(e: Evaluation) -> Results:
     bare = jnp.where(forget, active, point.selection)
     made = jnp.stack([estimate, guessed, e.record.trained.multipliers, estimate])
     with_selection = jnp.stack([point.selection] * 3 + [bare])
-    epsilons = jax.vmap(lambda v, s: formula(e, parts, v, s))(made, with_selection)
+    epsilons = jax.vmap(lambda v, s: estimators.step_epsilon(problem, point, forget, parts, v, s))(made, with_selection)
     errors = jnp.max(jnp.where(forget, jnp.abs(made - lam) / positive, 0.0), axis=1)
     solved = bounds.converged(point.status)
     common = {"reason": unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED), "converged": solved}
@@ -118,7 +84,7 @@ def evaluate(e: Evaluation) -> Results:
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """Against d: relative errors of the estimates of lambda_r, and epsilon of the steps made with them."""
-    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    block = widest(blocks)
     results, shape, dims = block.results["estimators"], block.shape, np.asarray(grid.dims)
     axes = figure.subplots(1, 2)
     panels = (
@@ -139,7 +105,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     for ax, lines in zip(axes, panels, strict=True):
         for name, label, style in lines:
             solved = np.asarray(results["solved"]).astype(bool)
-            values = np.where(solved, np.asarray(results[name]), np.nan)[:, 1, 0]
+            values = limit_first(np.where(solved, np.asarray(results[name]), np.nan))
             band(ax, dims, np.maximum(per_dim(grid, block, values), 1e-17), label, style)
         ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
         ax.grid(alpha=0.25)
@@ -150,10 +116,65 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     figure.suptitle(title, fontsize=10)
 
 
+def _multiplier(e: Any, which: int) -> Check:
+    near = e.certificates["projection"]
+    estimate = estimators.estimate_multipliers(e.net, e.record.data, e.point, e.forget)
+    epsilon, _ = bounds.outward(e.point, near)
+    side = estimators.estimation_error(e.net, e.record.data, e.point, e.forget, epsilon)[which]
+    lam = e.point.multipliers
+    slip = 4 * (e.problem.num_terms + e.m + 8) * numerics.unit() * (lam + estimate)
+    return check(*worst(jnp.abs(estimate - lam), side + 2 * slip, slip, e.forget & jnp.isfinite(side)))
+
+
+def _epsilon(e: Any) -> Check:
+    """epsilon of the step with estimated multipliers, less epsilon_1, against its bound."""
+    exact, parts = e.certificates["projection"], estimators.split(e.problem, e.point, e.forget)
+    estimate = estimators.estimate_multipliers(e.net, e.record.data, e.point, e.forget)
+    epsilon, _ = bounds.outward(e.point, exact)
+    near, _ = estimators.estimation_error(e.net, e.record.data, e.point, e.forget, epsilon)
+    got = with_multipliers(e, estimate)
+    error = 2 * (got.error + e.point.error)
+    lever = jnp.where(e.forget, near * estimators.effect(e.problem, e.point, e.forget, parts), 0.0)
+    defined = unless(jnp.all(jnp.isfinite(near)), Reason.UNDEFINED)
+    rhs = epsilon + parts.rho + error + jnp.sum(lever)
+    own, solved = e.point.epsilon, exact.status == int(Status.OK)
+    return check(got.epsilon - own, rhs - own, error, reason=defined, converged=solved)
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """Relative errors of the multiplier of the forgotten point: from that point alone, and from its loss."""
+    seen = view(blocks, "estimators")
+    if not seen.dims:
+        return NOTHING
+    return found(
+        "the forgotten point alone gives its multiplier to {estimate_low:%} (d = {low:d}), {estimate} ({top:d}; bound "
+        "{bound})",
+        "its loss derivative gives it to {loss:%} only",
+        low=seen.low, top=seen.top, estimate_low=seen.median("error_estimate", seen.low),
+        **{name: seen.median(f"error_{name}", seen.top) for name in ("estimate", "bound", "loss")},
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="estimators",
     statement="the forgotten point alone gives its multiplier up to a stated error, and so the step",
     source="docs/theory, Multiplier estimator",
     evaluate=evaluate,
     draw=draw,
+    theorem="estimator",
+    attacks={
+        "multiplier": Attack(functools.partial(_multiplier, which=0), "Multiplier estimator"),
+        "coarse": Attack(functools.partial(_multiplier, which=1), "Multiplier estimator"),
+        "epsilon": Attack(_epsilon, "Multiplier estimator"),
+    },
+    derived={
+        "estimate/instance/multiplier": Derived("estimators/multiplier"),
+        "estimate/coarse/multiplier": Derived("estimators/coarse"),
+    },
+    find=find,
+    explain=Explanation(
+        hypotheses="a KKT point up to epsilon_1; at least one neuron is strictly active on the forgotten point",
+        meaning="who has the model and the forgotten point, but not the training set, can still make the step",
+        false_if="an estimate farther from the multiplier than its bound",
+    ),
 )

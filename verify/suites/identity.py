@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gaunlearn_jax import bounds, numerics
-from gaunlearn_jax._types import Reason, Status
-from verify.check import check
-from verify.plots import band, per_dim
-from verify.suite import Evaluation, Results, Suite, unless
-from verify.suites.retrain import first_solve
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.theory import bounds
+from verify.suites.check import Check, check, exactness
+from verify.suites.drawing import band, limit_first, per_dim
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
 
 #: KKT points of the retained problem: the exact one that the pattern loop reaches, the first solve where it is one,
 #: and two that the step's theorems promise
@@ -39,7 +41,7 @@ def witness(e: Evaluation, name: str) -> Witness:
         c = e.certificates[name]
         solved = c.status == int(Status.OK)
         return Witness(c.params, c.orthogonal_norm, c.epsilon, c.error, c.norm, c.tau, solved, jnp.asarray(0))
-    f = first_solve(e)
+    f = e.first
     size, solved = numerics.norm(f.params), f.status == int(Status.OK)
     reason = unless(f.is_kkt, Reason.NOT_KKT)
     return Witness(f.params, jnp.zeros(()), f.epsilon, f.error, size, f.tau, solved, reason)
@@ -108,14 +110,14 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     )
     for ax, block in zip(axes, blocks, strict=True):
         results, shape = block.results["identity"], block.shape
-        solved = np.asarray(results["solved"]).astype(bool)[:, 1, 0]
+        solved = limit_first(results["solved"]).astype(bool)
 
         def of_limit(name: str, results: Any = results, solved: np.ndarray = solved) -> np.ndarray:
-            return np.where(solved, np.asarray(results[name])[:, 1, 0], np.nan)
+            return np.where(solved, limit_first(results[name]), np.nan)
 
         for name, label, style in curves:
             band(ax, dims, np.maximum(per_dim(grid, block, of_limit(name)), 1e-33), label, style)
-        if shape.model != "linear":
+        if "ascent_gap_loop" in results and shape.n > 1:
             label = r"the step, $\theta^*$ after the pattern loop"
             ax.scatter(
                 block.d, of_limit("ascent_gap_loop"), s=12, color="black", marker="x", linewidth=0.6, label=label
@@ -130,10 +132,61 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     axes[0].set_ylabel(r"cosine gap to the retrained point $\theta^*$")
 
 
+def _attack(e: Any, witness: str) -> Check:
+    """1 - cos(omega) <= 1 - cos(theta, theta'), theta' the exact solution for T or the projection certificate; or the
+    norm lemma B_T <= ||theta*||."""
+    near = e.certificates["projection"]
+    error = near.error + e.m * exactness() * near.norm
+    solved = e.retrained[2] & (near.status == int(Status.OK))
+    best = e.retrained[0]
+    if witness == "norm":
+        return check(e.norm_floor, numerics.norm(best) + 4 * near.error, near.error, converged=solved)
+    other, epsilon = (best, 0.0) if witness == "retrained" else (near.params, near.epsilon)
+    # the claim is monotone in epsilon', which enters with room for rounding
+    least = separation(e, epsilon + 8 * error)
+    gap, slip = numerics.one_minus_cos(other, other - e.point.params), error / near.norm
+    empty = unless(least > 0, Reason.EMPTY)
+    return check(least, gap, 2 * slip * jnp.sqrt(2 * gap) + slip**2, reason=empty, converged=solved)
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """How much nearer the exact solution the step is than nothing, and how much of its gap is proved."""
+    seen = view(blocks, "identity")
+    if not seen.dims:
+        return NOTHING
+    return found(
+        "doing nothing leaves {ratio_low} (d = {low:d}) to {ratio_top} ({top:d}) times the gap of the step",
+        "that gap is {gap}, proved to be at least {bound}",
+        low=seen.low, top=seen.top, ratio_low=seen.median("ratio", seen.low), ratio_top=seen.median("ratio", seen.top),
+        gap=seen.median("identity_gap", seen.top), bound=seen.median("identity_bound", seen.top),
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="identity",
     statement="the untouched model is farther from every KKT point of the retained problem than 1 - cos(omega)",
     source="docs/theory, Identity separation and Norm lemma",
     evaluate=evaluate,
     draw=draw,
+    attacks={
+        "retrained": Attack(functools.partial(_attack, witness="retrained"), "Identity separation", True),
+        "separation": Attack(functools.partial(_attack, witness="projection"), "Identity separation", True),
+        "norm": Attack(functools.partial(_attack, witness="norm"), "Norm lemma", True),
+    },
+    derived={
+        **{
+            f"{kind}/instance/separation": Derived("identity/separation", kind, True)
+            for kind in ("projection", "span", "retrain")
+        },
+        "first/instance/separation": Derived("identity/retrained", solution=True),
+        "retrain/instance/norm": Derived("identity/norm", "retrain", True),
+    },
+    find=find,
+    explain=Explanation(
+        hypotheses="none on the data; the bound says something where the forgotten points reach out of the span of the "
+        "retained ones",
+        meaning="doing nothing is not unlearning: the trained model is far from every KKT point of the retained "
+        "points. This is what makes a bound worth having (discriminating)",
+        false_if="a KKT point for the retained points that is nearer to the untouched model than the bound",
+    ),
 )

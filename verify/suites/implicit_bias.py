@@ -11,17 +11,20 @@ from jax import lax
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import bounds, convergence, dual, kkt, models, numerics
-from gaunlearn_jax._types import Reason, Status
+from gaunlearn_jax import kkt
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
-from gaunlearn_jax.models import Network
-from gaunlearn_jax.train import LOSSES, Trained
-from verify.check import Check, check
-from verify.plots import band
-from verify.records import Record, Shape
-from verify.suite import Results, Suite, unless
-from verify.suites.data import interval
+from gaunlearn_jax.theory import bounds, convergence
+from gaunlearn_jax.training.losses import LOSSES
+from gaunlearn_jax.training.train import Trained
+from verify.instances.records import Cell, Record, Shape
+from verify.suites.check import Check, check, exactness
+from verify.suites.drawing import band, widest
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.statistics import interval
+from verify.suites.suite import Results, Suite, unless
 
 #: training times; the last is the record's own run
 STEPS = (50, 150, 500)
@@ -39,34 +42,32 @@ def never_falls(path: convergence.Flow, converged: Array) -> Check:
     counted = path.f[:-1] > 0
     fall = path.smoothed[:-1] - path.smoothed[1:]
     at = jnp.argmax(jnp.where(counted, fall / path.allowance[:-1], -jnp.inf))
-    error = 64 * numerics.EPS * jnp.abs(path.smoothed[at])
+    error = 64 * numerics.unit() * jnp.abs(path.smoothed[at])
     reason = unless(jnp.any(counted), Reason.UNDEFINED)
     return check(fall[at], path.allowance[at], error, reason=reason, converged=converged)
 
 
-def gradient_certificate(
-    net: Network, data: Dataset, runs: Trained, points: KKTPoint, loss: str
-) -> tuple[Check, Array]:
+def gradient_certificate(net: Any, data: Dataset, runs: Trained, points: KKTPoint, loss: str) -> tuple[Check, Array]:
     """epsilon_1 of the best multipliers is at most what multipliers in proportion to -l'(q_i) attain: ||theta|| sin of
     the angle between theta and minus the loss gradient, over the smallest margin (worst training time)."""
     promised = jax.vmap(lambda run: convergence.gradient_epsilon(net, data, run, loss=loss))(runs)
-    promised = promised * numerics.OUTWARD + 4 * points.error
+    promised = promised * numerics.outward() + 4 * points.error
     at = jnp.argmax(points.epsilon / promised)
     solved = (runs.status[0] == int(Status.OK)) & jnp.all(points.status == int(Status.OK))
     return check(points.epsilon[at], promised[at], points.error[at], converged=solved), promised
 
 
-def per_instance(net: Network, record: Record, shape: Shape) -> Results:
+def per_instance(net: Any, record: Record, shape: Shape) -> Results:
     """The run's own loss against its limit point; the other loss without one (its smoothed margin, epsilon, delta)."""
     data, limit = record.data, record.limit
     key = jax.random.wrap_key_data(record.train_key, impl="threefry2x32")
-    other = next(loss for loss in LOSSES if loss != shape.loss)
+    other = next(loss for loss in LOSSES.names if loss != shape.loss)
     short = [ga.train.train(key, net, data, loss=shape.loss, num_steps=steps) for steps in STEPS[:-1]]
     runs = _stack([*short, record.run])
     others = _stack([ga.train.train(key, net, data, loss=other, num_steps=steps) for steps in STEPS])
 
     on_kink = jnp.where(limit.preactivations == 0, 0.0, runs.preactivations)
-    snapped = jax.vmap(lambda w, z: kkt.snap(data.points, w, z))(runs.params, on_kink)
+    snapped = jax.vmap(lambda w, z: kkt.snap(net.problem(data), w, z))(runs.params, on_kink)
     # the limit point as a network with sigma'(0) = 0 and with sigma'(0) = 1 sees it
     one_sided = jnp.where(limit.preactivations == 0, jnp.asarray([-TINY, TINY])[:, None, None], limit.preactivations)
     fits = jax.vmap(lambda w, z, rest: kkt.fit_multipliers(net, data, w, z, orthogonal_norm=rest))(
@@ -86,7 +87,7 @@ def per_instance(net: Network, record: Record, shape: Shape) -> Results:
         )
         separated = group.status[0] == int(Status.OK)
         out[f"{loss}/gradient/epsilon"], promised = gradient_certificate(net, data, group, points, loss)
-        if loss == "exponential":
+        if LOSSES[loss].monotone:
             out[f"{loss}/flow/smoothed_margin"] = never_falls(path, separated)
         every = FLOW_STEPS // FLOW_POINTS
         out |= {
@@ -96,23 +97,24 @@ def per_instance(net: Network, record: Record, shape: Shape) -> Results:
             f"smoothed_{loss}": path.smoothed[every - 1 :: every] * numerics.norm(limit.params),
             f"fall_{loss}": jnp.max(lax.cummax(path.smoothed) - path.smoothed),
         }
-    if net.kind == "relu":
+    if net.problem(data).slope == 0:
         out |= _floors(net, data, limit, plain, forced)
     return out
 
 
-def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, clarke: KKTPoint) -> Results:
+def _limit_results(net: Any, data: Dataset, limit: KKTPoint, plain: KKTPoint, clarke: KKTPoint) -> Results:
     """The distance of each rescaled network to the limit point against (eps + sqrt(eps^2 + 4 Sigma))/2.
 
     The bound is that of docs/theory, Closeness to the retrained model, with nothing forgotten: the limit point solves
     the convex programme of its own same-sign activations, so it holds for every network that shares these.
     """
-    same = models.same_sign(net, data.labels) | (net.kind == "linear")
+    problem = net.problem(data)
+    same = ~problem.free
     pattern = limit.selection > 0.5
-    shared = jnp.all((plain.preactivations > 0) == pattern, axis=(1, 2), where=same) | (net.kind == "linear")
+    shared = jnp.all((plain.preactivations > 0) == pattern, axis=(1, 2), where=same) | (not problem.kinked)
     apart = plain.params - limit.params
     distance = jax.vmap(numerics.norm)(apart, plain.orthogonal_norm)
-    q = jax.vmap(lambda z: models.margins(net, data.labels, z))(plain.preactivations)
+    q = jax.vmap(problem.margins)(plain.preactivations)
     slack = jnp.sum(plain.multipliers * jnp.maximum(q - 1.0, 0.0), axis=1) + data.num_points * plain.delta_error
     epsilon = plain.epsilon + 2 * plain.error
     bound = 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
@@ -123,7 +125,7 @@ def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint
     solved = (limit.status == int(Status.OK)) & jnp.all(plain.status == int(Status.OK))
     return {
         "limit/instance/distance": check(
-            distance[at], bound[at], plain.error[at] + 100 * dual.TOL * size,
+            distance[at], bound[at], plain.error[at] + 100 * exactness() * size,
             reason=unless(jnp.any(shared), Reason.NOT_KKT), converged=solved,
         ),
         "gap": gap,
@@ -136,7 +138,7 @@ def _limit_results(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint
     }  # fmt: skip
 
 
-def _floors(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, forced: KKTPoint) -> Results:
+def _floors(net: Any, data: Dataset, limit: KKTPoint, plain: KKTPoint, forced: KKTPoint) -> Results:
     """Delta against the epsilon of the exact limit point when every kink is switched off, or on; and of networks."""
     floor = convergence.kink_floor(net, data, limit)
     far = jax.vmap(numerics.norm)(plain.params - limit.params, plain.orthogonal_norm)
@@ -146,7 +148,7 @@ def _floors(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, force
     says = agree & (floor > far)
     at = jnp.argmax(jnp.where(says, (floor - far) / plain.epsilon, -1.0))
     least = jnp.argmin(forced.epsilon)
-    slip = forced.error[least] + 100 * dual.TOL * floor
+    slip = forced.error[least] + 100 * exactness() * floor
     solved = (limit.status == int(Status.OK)) & jnp.all(forced.status == int(Status.OK))
     fractional = jnp.any(kink & (s > 0) & (s < 1))
     reason = bounds.first_failing((jnp.any(agree), Reason.NOT_KKT), (jnp.any(says), Reason.EMPTY))
@@ -163,12 +165,12 @@ def _floors(net: Network, data: Dataset, limit: KKTPoint, plain: KKTPoint, force
     }
 
 
-def per_cell(shape: Shape, d: float, signal: float, arrays: dict[str, np.ndarray]) -> dict[str, Check]:
+def per_cell(shape: Shape, cell: Cell, arrays: dict[str, np.ndarray]) -> dict[str, Check]:
     """1 - cos to the limit point is smaller at the longest training time than at the shortest on at least RISING of the
     instances whose longest run has the limit point's same-sign activations.
 
     Convergence promises this in the end and on each instance, but not between two given times, so it is judged as a
-    share: its upper Clopper-Pearson limit at the level of `verify.suites.data`.
+    share: its upper Clopper-Pearson limit at the level of `verify.suites.statistics`.
     """
     asked = arrays["solved"].astype(bool) & arrays["shared"][:, -1].astype(bool)
     if not np.any(asked):
@@ -185,7 +187,7 @@ def _stack(runs: list[Trained]) -> Trained:
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """epsilon_1 with and without Clarke fractions at the smallest and the largest d, the cosine to the limit point, and
     the smoothed margin along the flow, for the network."""
-    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    block = widest(blocks)
     results, loss = block.results["implicit_bias"], block.shape.loss
     figure.set_size_inches(9, 6.6)
     steps = np.asarray(STEPS)
@@ -209,7 +211,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ax.set(xlabel="training steps", xticks=STEPS, xticklabels=STEPS)
         ax.minorticks_off()
     every = FLOW_STEPS // FLOW_POINTS
-    for style, name in enumerate(LOSSES):
+    for style, name in enumerate(LOSSES.names):
         band(margin, np.arange(every, FLOW_STEPS + 1, every), lanes(f"smoothed_{name}", grid.dims[0]), name, style)
     margin.set(
         xlabel=f"small steps after {STEPS[0]} training steps",
@@ -221,6 +223,22 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     figure.suptitle(f"{block.shape.model}, m = {block.shape.m}, n = {block.shape.n}, {loss} loss", fontsize=10)
 
 
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """epsilon_1 after the longest training, and what a fixed sigma'(0) reports."""
+    seen, last = view(blocks, "implicit_bias"), len(STEPS) - 1
+    if not seen.dims:
+        return NOTHING
+    kinks = "floor_off" in seen
+    name = f"epsilon_{seen.block.shape.loss}"
+    return found(
+        "training ends at epsilon_1 = {low_epsilon} (d = {low:d}), {top_epsilon} ({top:d})",
+        "with sigma'(0) = 0 the exact point itself shows {off} at d = {low:d}" if kinks else "",
+        low=seen.low, top=seen.top, low_epsilon=seen.median(name, seen.low, last),
+        top_epsilon=seen.median(name, seen.top, last),
+        **({"off": seen.median("floor_off", seen.low)} if kinks else {}),
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="implicit_bias",
     statement="training drives the rescaled network to a KKT point: smoothed margin, epsilon_1 and its floor, distance",
@@ -228,4 +246,10 @@ SUITE = Suite(
     per_instance=per_instance,
     per_cell=per_cell,
     draw=draw,
+    find=find,
+    explain=Explanation(
+        hypotheses="gradient flow on the exponential or logistic loss, once every point is classified correctly",
+        meaning="trained networks come near KKT points, which the claims speak of; how near, and why not nearer",
+        false_if="a smoothed margin that falls, or a distance to the exact point above its bound",
+    ),
 )

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from gaunlearn_jax import bounds
-from verify.plots import bounds_figure
-from verify.suite import Evaluation, Results, Suite
+from verify.suites.drawing import bounds_figure
+from verify.suites.finding import Explanation, of_success
+from verify.suites.suite import Evaluation, Results, Suite, bound_of, successes
 
 
 def evaluate(e: Evaluation) -> Results:
-    scaling, projection, span = (e.certificates[name] for name in ("scaling", "projection", "span"))
-    record = e.record
     out: Results = {}
-    for certificate in (scaling, projection, span):
-        out |= e.success(certificate, e.instance_bound(certificate), "instance")
-    measured = (record.psi, record.phi, *bounds.outward(e.point, scaling))
-    out |= e.success(scaling, bounds.sharp_linear(*measured, m=e.m, k=e.k), "sharp")
-    out |= e.success(scaling, bounds.coarse_linear(*measured, m=e.m, k=e.k), "coarse")
-    measured = (record.psi, record.phi, *bounds.outward(e.point, projection))
-    out |= e.success(projection, bounds.sharp_linear_projection(*measured, m=e.m, k=e.k), "sharp")
+    for kind in ("scaling", "projection", "span"):
+        out |= e.success(e.certificates[kind], e.instance_bound(e.certificates[kind]), "instance")
+    worst_case = (("scaling", "sharp"), ("scaling", "coarse"), ("projection", "sharp"), ("projection", "scale_free"))
+    for kind, strength in worst_case:
+        out |= e.success(e.certificates[kind], bound_of(e, e.certificates[kind], strength), strength)
     return out
 
 
 SUITE = Suite(
     name="linear",
     statement="one ascent step on a trained linear model is (epsilon, delta, tau)-successful unlearning",
-    source="docs/theory, Theorem L and Theorem P (the paper's Theorem 3.1)",
+    source="docs/theory, Theorem L and Theorem P (in the shape of the paper's Theorem 3.1, proved here)",
     evaluate=evaluate,
     draw=bounds_figure("linear", ("projection", "epsilon"), ("scaling", "delta")),
     models=("linear",),
+    theorem="L",
+    attacks={
+        **successes("sharp", "scaling", "sharp", "Theorem L", "epsilon", "delta"),
+        **successes("coarse", "scaling", "coarse", "Coarse forms", "epsilon", "delta"),
+        **successes("projection", "projection", "sharp", "Theorem L", "epsilon", "tau"),
+        **successes("instance", "scaling", "instance", "Theorem L", "epsilon", "delta"),
+        **successes("projection_instance", "projection", "instance", "Theorem P", "epsilon", "tau"),
+        **successes("span_instance", "span", "instance", "The four certificates", "epsilon", "tau"),
+    },
+    certified=True,
+    find=of_success("linear", sharp="projection/sharp", scale_free="projection/scale_free", coarse="scaling/coarse"),
+    explain=Explanation(
+        hypotheses="a KKT point up to (epsilon_1, delta_1). Worst-case bounds: squared norms within psi of 1, inner "
+        "products at most phi, for the coarse form psi <= 0.1, eps_d = 4 m phi <= 1, epsilon_1, delta_1 <= 1/2. The "
+        "instance bounds (Theorem P) assume nothing of the data",
+        meaning="after the step the model, or a multiple of it, nearly solves the margin problem of the retained "
+        "points",
+        false_if="a step of another size or sign; a bound whose constant is too small",
+    ),
 )

@@ -2,81 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
-from gaunlearn_jax import bounds, models, numerics
-from gaunlearn_jax._types import Reason, Scalar, Status
-from gaunlearn_jax.data import Dataset
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
-from gaunlearn_jax.models import Network
-from verify.check import Check, check, worst
-from verify.plots import band, per_dim
-from verify.records import THETAS, Record, Shape
-from verify.suite import Results, Suite, unless
-
-#: gram entries, psi and phi are sums of p products: their rounding, per unit of max ||x_i||^2, is (p + 8) EPS
-_EXTRA = 8
-
-
-def betas(net: Network, point: KKTPoint) -> Array:
-    """beta_i = lambda_i b_i, b_i = sum_j u_j^2 s_ji [m] (docs/theory, Lemma M)."""
-    return point.multipliers * numerics.matmul(net.output_weights**2, point.selection)
+from gaunlearn_jax.models.problem import MarginProblem
+from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.theory.lemma_m import EXTRA, betas, gram_rounding, margin_gap, prior_bounds
+from verify.instances.records import Record, Shape
+from verify.suites.check import Check, check, worst
+from verify.suites.drawing import band, per_dim
+from verify.suites.finding import NOTHING, Explanation, Finding, found, from_dimension, view
+from verify.suites.suite import Attack, Derived, Results, Suite, of_both_thetas, unless
 
 
-def prior_bounds(smallest: Scalar, largest: Scalar, phi: Scalar, *, m: int) -> tuple[Array, Array, Array]:
-    """(lower, upper, p) for lambda_i at an exact KKT point of a linear model, from the smallest and largest ||x_i||^2.
-
-    With R^2 = largest/smallest and p = smallest/(R^2 m phi) >= 3:
-    (1 - 1/(p R^2 - 1))/largest <= lambda_i <= 1/(smallest (1 - 1/(p R^2))). Source: docs/theory, Claims, Multipliers
-    (Frei, Vardi, Bartlett and Srebro 2023).
-    """
-    ratio = jnp.asarray(largest) / smallest
-    p = smallest / (ratio * m * phi)
-    return (1 - 1 / (p * ratio - 1)) / largest, 1 / (smallest * (1 - 1 / (p * ratio))), p
-
-
-def per_instance(net: Network, record: Record, shape: Shape) -> Results:
+def per_instance(net: Any, record: Record, shape: Shape) -> Results:
     """Both sides of Lemma M for both theta, inequality (1) of its proof, and the prior bounds of linear models."""
-    points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(record.theta(t) for t in THETAS))
-    stacked = jax.vmap(lambda point: lemma_m(net, record, point))(points)
-    out: Results = {}
-    for t, theta in enumerate(THETAS):
-        for name, value in stacked.items():
-            one = jax.tree.map(lambda v, t=t: v[t], value)
-            out[f"{theta}/{name}" if isinstance(one, Check) else f"{name}_{theta}"] = one
-    if net.kind == "linear":
-        out |= prior(net, record)
-    return out
+    problem = net.problem(record.data)
+    out = of_both_thetas(record, lambda point: lemma_m(problem, record, point))
+    return out if problem.kinked else out | prior(problem, record)
 
 
-def lemma_m(net: Network, record: Record, point: KKTPoint) -> Results:
+def lemma_m(problem: MarginProblem, record: Record, point: KKTPoint) -> Results:
     """sharp/upper, sharp/lower (worst point), instance/margin (inequality (1)), and the widths for the picture.
 
     Measured psi, phi, epsilon_1, delta_1 enter outward: beta_max increases in each of them, the lower bound decreases.
     """
-    data, m = record.data, record.data.num_points
-    beta = betas(net, point)
-    unit = _gram_rounding(data)
-    total = jnp.maximum(jnp.sum(net.output_weights**2), 1.0)  # rounded u may have sum u^2 > 1: docs, Lemma M, Remarks
+    m = problem.num_constraints
+    beta, unit = betas(problem, point), gram_rounding(problem)
+    # rounded u may have sum u^2 > 1: docs, Lemma M, Remarks
+    total = jnp.maximum(jnp.max(jnp.sum(problem.amplitudes**2, axis=0)), 1.0)
     epsilon = (point.epsilon + 2 * point.error) * jnp.sqrt(total)
     delta = (point.delta + 2 * point.delta_error) * total
     psi, phi = record.psi + 2 * unit, record.phi + 2 * unit
     lower, upper, defined = bounds.multiplier_bounds(psi, phi, epsilon, delta, m=m)
-    error = (net.num_neurons + _EXTRA) * numerics.EPS * beta
+    error = (problem.num_terms + EXTRA) * numerics.unit() * beta
     common: dict[str, Any] = {"converged": point.status == int(Status.OK)}
     everyone = jnp.ones(m, bool)
     below = bounds.first_failing((defined, Reason.UNDEFINED), (lower > 0, Reason.EMPTY))
-    out: Results = {
+    return {
         "sharp/upper": check(
             *worst(beta, jnp.broadcast_to(upper, (m,)), error, everyone),
             reason=unless(defined, Reason.UNDEFINED), **common,
         ),
         "sharp/lower": check(*worst(jnp.broadcast_to(lower, (m,)), beta, error, everyone), reason=below, **common),
-        "instance/margin": check(*_margin_gap(net, data, point, beta, phi, epsilon), **common),
+        "instance/margin": check(*worst(*margin_gap(problem, point, phi, epsilon), everyone), **common),
         "width": jnp.where(defined, (upper - jnp.maximum(lower, 0.0)) / upper, jnp.nan),
         "spread": (jnp.max(beta) - jnp.min(beta)) / upper,
         "smallest": jnp.min(beta),
@@ -84,35 +59,22 @@ def lemma_m(net: Network, record: Record, point: KKTPoint) -> Results:
         "lower": lower,
         "upper": upper,
     }  # fmt: skip
-    return out
 
 
-def _margin_gap(
-    net: Network, data: Dataset, point: KKTPoint, beta: Array, phi: Array, epsilon: Array
-) -> tuple[Array, Array, Array]:
-    """Inequality (1): |q_i - beta_i ||x_i||^2| <= phi sum_{k != i} beta_k + epsilon_1 ||x_i||, at its worst point."""
-    squares = jnp.sum(data.points**2, axis=1)
-    q = models.margins(net, data.labels, point.preactivations)
-    lhs = jnp.abs(q - beta * squares)
-    rhs = phi * (jnp.sum(beta) - beta) + epsilon * jnp.sqrt(squares)
-    # q comes from stored pre-activations, the residual from params: they agree within the rounding of one product
-    size = numerics.matmul(jnp.abs(point.params), jnp.abs(data.points.T))
-    magnitude = numerics.matmul(jnp.abs(net.output_weights), size) + beta * squares
-    terms = net.num_neurons + data.points.shape[1] + 2 * _EXTRA
-    error = 4 * terms * numerics.EPS * magnitude
-    return worst(lhs, rhs + 2 * error, error, jnp.ones_like(lhs, bool))
+def _attack(e: Any, name: str) -> Check:
+    return lemma_m(e.problem, e.record, e.point)[name]  # type: ignore[return-value]
 
 
-def prior(net: Network, record: Record) -> Results:
+def prior(problem: MarginProblem, record: Record) -> Results:
     """The earlier bounds at the exact KKT point, and their width."""
-    data, limit, m = record.data, record.limit, record.data.num_points
-    squares = jnp.sum(data.points**2, axis=1)
-    unit = _gram_rounding(data)
+    limit, m = record.limit, problem.num_rows
+    squares = jnp.sum(problem.rows**2, axis=1)
+    unit = gram_rounding(problem)
     smallest, largest = jnp.min(squares) - 2 * unit, jnp.max(squares) + 2 * unit
     lower, upper, p = prior_bounds(smallest, largest, record.phi + 2 * unit, m=m)
     lam = limit.multipliers
     # "exact" is exact up to rounding: theta and lambda are scaled by OUTWARD, and epsilon is at rounding level
-    error = ((m + _EXTRA) * numerics.EPS + 2 * (numerics.OUTWARD - 1)) * lam + 4 * (limit.epsilon + limit.error)
+    error = ((m + EXTRA) * numerics.unit() + 2 * (numerics.outward() - 1)) * lam + 4 * (limit.epsilon + limit.error)
     everyone = jnp.ones(m, bool)
     common: dict[str, Any] = {
         "reason": unless(p >= 3, Reason.DATA),
@@ -123,11 +85,6 @@ def prior(net: Network, record: Record) -> Results:
         "limit/prior/lower": check(*worst(jnp.broadcast_to(lower, (m,)), lam, error, everyone), **common),
         "width_prior": jnp.where(p >= 3, (upper - jnp.maximum(lower, 0.0)) / upper, jnp.nan),
     }
-
-
-def _gram_rounding(data: Dataset) -> Array:
-    largest = jnp.max(jnp.sum(data.points**2, axis=1))
-    return (data.points.shape[1] + _EXTRA) * numerics.EPS * largest
 
 
 _SERIES = (
@@ -155,10 +112,43 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     )
 
 
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """From where on the two bounds are defined, and how wide they are beside the spread that is measured."""
+    seen = view(blocks, "multipliers")
+    if not seen.dims:
+        return NOTHING
+    upper = seen.check("limit/sharp/upper")
+    first = from_dimension({d: float(np.mean(upper.reason[seen.at(d)] == 0)) for d in seen.dims})
+    where = "from d = {first:d}" if first == first else "nowhere"
+    return found(
+        f"bounds defined {where}, {{width}} apart at {{top:d}} (spread of the multipliers {{spread}})",
+        "of trained networks {trained} apart",
+        top=seen.top, first=first, width=seen.median("width_limit", seen.top),
+        spread=seen.median("spread_limit", seen.top), trained=seen.median("width_trained", seen.top),
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="multipliers",
     statement="beta_i = lambda_i sum_j u_j^2 s_ji lies between the two bounds of Lemma M (linear: and the prior ones)",
     source="docs/theory, Lemma M; Claims, Multipliers (Frei, Vardi, Bartlett and Srebro 2023)",
     per_instance=per_instance,
     draw=draw,
+    theorem="M",
+    attacks={
+        "upper": Attack(functools.partial(_attack, name="sharp/upper"), "Lemma M"),
+        "lower": Attack(functools.partial(_attack, name="sharp/lower"), "Lemma M"),
+        "margin": Attack(functools.partial(_attack, name="instance/margin"), "Lemma M"),
+    },
+    derived={
+        "/sharp/upper": Derived("multipliers/upper"),
+        "/sharp/lower": Derived("multipliers/lower"),
+        "/instance/margin": Derived("multipliers/margin"),
+    },
+    find=find,
+    explain=Explanation(
+        hypotheses="squared norms within psi of 1, inner products at most phi, 1 - psi - (m - 1) phi > 0",
+        meaning="on nearly orthogonal data every point pulls about equally, whatever the network does",
+        false_if="a multiplier outside the bounds",
+    ),
 )

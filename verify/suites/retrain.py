@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,109 +11,23 @@ import numpy as np
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
-from gaunlearn_jax import bounds, dual, kkt, models, numerics, unlearn
-from gaunlearn_jax._types import Reason, Status
-from gaunlearn_jax.certificates import Certificate
-from gaunlearn_jax.kkt import KKTPoint
-from verify.check import check
-from verify.plots import band, per_dim
-from verify.suite import Evaluation, Results, Suite, unless
+from gaunlearn_jax.base import draws, numerics
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.theory.closeness import angle_bound, certified_ball, distance_bound
+from gaunlearn_jax.unlearn.certificates import Certificate
+from verify.suites.check import Check, check, exactness
+from verify.suites.drawing import band, limit_first, per_dim, widest
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
 
+#: part of a bound by which the rounding of another one, of the same quantity, may exceed it
+ROOM = 1e-9
 #: fresh points on which function values are compared
 FRESH = 128
 
 
-class FirstSolve(NamedTuple):
-    """theta* of the first solve of Q_T as a candidate KKT point of the retained problem, and whether it is one;
-    tau = 1 - cos of the angle to theta_hat."""
-
-    params: Array
-    tau: Array
-    epsilon: Array
-    delta: Array
-    error: Array
-    delta_error: Array
-    distance_error: Array
-    status: Array
-    is_kkt: Array
-
-
-def first_solve(e: Evaluation) -> FirstSolve:
-    """The first solve of one evaluation, made once and shared by all claims (kept with it, like its certificates)."""
-    if "first_solve" not in e.__dict__:
-        e.__dict__["first_solve"] = solve_once(e)
-    return e.__dict__["first_solve"]
-
-
-def programme(e: Evaluation) -> KKTPoint:
-    """The solution of Q_T of a network, with the selection of theta on same-sign pairs."""
-    return kkt.solve_pattern(e.net, e.record.data, e.point.selection, ~e.forget, 0)
-
-
-def solve_once(e: Evaluation) -> FirstSolve:
-    """Solve Q_T once, with the selection of theta on same-sign pairs, before any change of pattern.
-
-    For linear models it is the hard-margin problem, which the retrain certificate has solved. distance_error bounds
-    the solver's own distance from the solution by first-order sensitivity: residual and misfit of the active
-    constraints F_i = 1, times sqrt(n) for the least gradient norm. is_kkt is the sufficient condition of docs/theory,
-    Closeness to the retrained model.
-    """
-    net, data, retained = e.net, e.record.data, ~e.forget
-    p: Any = e.certificates["retrain"]
-    same = models.same_sign(net, data.labels) if net.kind != "linear" else jnp.ones((1, e.m), bool)
-    if net.kind != "linear":
-        p = programme(e)
-    s, z = e.point.selection, p.preactivations
-    in_clarke = jnp.where(s == 1, z >= 0, jnp.where(s == net.negative_slope, z <= 0, z == 0))
-    fixed = jnp.where(same, s, p.selection)
-    q = models.coefficients(net, data.labels, p.multipliers, fixed)
-    residual = numerics.norm(p.params - numerics.matmul(q, data.points))
-    weights = net.output_weights[:, None] * data.labels
-    concave = jnp.sum(jnp.where(same, weights * s * z, weights * jnp.maximum(z, 0.0)), axis=0)
-    misfit = jnp.max(jnp.where(p.multipliers > 0, jnp.abs(concave - 1), 0.0))
-    gain = jnp.sqrt(float(net.num_neurons))
-    h, _ = unlearn.ascent_direction(net, data, e.point, e.forget)
-    whole = jnp.append(p.params.ravel(), 0.0)
-    hat = jnp.append((e.point.params - h).ravel(), e.point.orthogonal_norm)
-    return FirstSolve(
-        p.params, numerics.one_minus_cos(whole, whole - hat), p.epsilon, p.delta, p.error, p.delta_error,
-        distance_error=gain * (residual + jnp.sqrt(float(e.m)) * misfit) + p.error,
-        status=p.status,
-        is_kkt=jnp.all(in_clarke | ~(same & retained)) | (net.kind == "linear"),
-    )  # fmt: skip
-
-
-def distance_bound(e: Evaluation) -> Array:
-    """(eps~ + sqrt(eps~^2 + 4 Sigma)) / 2 with eps~ = ||e + P h||, Sigma = sum_T lambda_i (q_i - 1).
-
-    Both enter with a margin for rounding; the factor OUTWARD of theta and lambda is taken out of Sigma first, since
-    the bound grows with its root. Source: docs/theory, Closeness to the retrained model.
-    """
-    near = e.certificates["projection"]
-    z, lam = near.preactivations / numerics.OUTWARD, near.multipliers / numerics.OUTWARD
-    excess = models.margins(e.net, e.record.data.labels, z) - 1.0
-    spread = numerics.matmul(jnp.abs(e.net.output_weights), jnp.abs(z))
-    excess = jnp.maximum(excess, 0.0) + (e.net.num_neurons + 4) * numerics.EPS / 2 * spread
-    slack = jnp.sum(jnp.where(e.forget, 0.0, lam * excess))
-    epsilon = near.epsilon + 2 * near.error
-    return 0.5 * (epsilon + jnp.sqrt(epsilon**2 + 4 * slack))
-
-
-def angle_bound(near: Certificate, hat: Array, most: Array) -> tuple[Array, tuple[Array, Array]]:
-    """1 - cos(arcsin(rho/N) + arcsin(D/N)) and both sines: rho the distance of theta_hat from theta_tilde, N =
-    ||theta_tilde||, D <= most that of theta*."""
-    sines = (numerics.norm(near.params - hat) + 2 * near.error) / near.norm, most / near.norm
-    angle = sum(jnp.arcsin(jnp.minimum(sine, 1.0)) for sine in sines)
-    return 2 * jnp.sin(jnp.minimum(angle, jnp.pi) / 2) ** 2, sines
-
-
-def gap(a: Array, b: Array) -> Array:
-    """1 - cos of the angle between two arrays."""
-    one, two = a.ravel() / numerics.norm(a), b.ravel() / numerics.norm(b)
-    return numerics.one_minus_cos(one, one - two)
-
-
-def against_trained(e: Evaluation, hat: Array) -> Results:
+def against_trained(e: Evaluation) -> Results:
     """Cosine gaps to a network trained from the same initial weights on the retained points, of theta_hat and of the
     untouched theta: [2], in parameters and in function values on fresh points x ~ N(0, I_d / d).
 
@@ -122,60 +37,77 @@ def against_trained(e: Evaluation, hat: Array) -> Results:
     key = jax.random.wrap_key_data(e.record.train_key, impl="threefry2x32")
     run = ga.train.train(key, net, data, loss=e.shape.loss, retained=~e.forget)
     draw = jax.random.fold_in(jax.random.wrap_key_data(e.record.key, impl="threefry2x32"), 1)
-    fresh = jax.random.normal(draw, (FRESH, data.points.shape[1]), jnp.float64)
-    ours = jnp.stack([hat, e.point.params])
+    fresh = draws.normal(draw, shape=(FRESH, data.points.shape[1]))
+    ours = jnp.stack([e.hat, e.point.params])
 
     def values(params: Array) -> Array:
-        return models.margins(net, jnp.ones(FRESH), models.preactivations(fresh, params))
+        return net.outputs(numerics.matmul(params, fresh.T))
 
     def whole(params: Array, outside: Array) -> Array:
         return jnp.append(params.ravel(), outside)
 
     goal, goal_values = whole(run.params, run.orthogonal_norm), values(run.params)
     return {
-        "to_trained_parameters": jax.vmap(lambda p: gap(whole(p, e.point.orthogonal_norm), goal))(ours),
-        "to_trained_values": jax.vmap(lambda p: gap(values(p), goal_values))(ours),
+        "to_trained_parameters": jax.vmap(lambda p: numerics.cosine_gap(whole(p, e.point.orthogonal_norm), goal))(ours),
+        "to_trained_values": jax.vmap(lambda p: numerics.cosine_gap(values(p), goal_values))(ours),
         "trained_solved": run.status == int(Status.OK),
     }
 
 
 def evaluate(e: Evaluation) -> Results:
     point, near = e.point, e.certificates["projection"]
-    first = first_solve(e)
-    h, _ = unlearn.ascent_direction(e.net, e.record.data, point, e.forget)
-    hat = point.params - h
+    first = e.first
     converged = bounds.converged(near.status, first.status)
     distance = numerics.norm(near.params - first.params, near.orthogonal_norm)
-    most = distance_bound(e)
-    tau_bound, sines = angle_bound(near, hat, most)
+    most = distance_bound(e.problem, near, e.forget)
+    tau_bound, sines = angle_bound(near, e.hat, most)
     slip = (near.error + first.distance_error) / near.norm
     # theta* lies in the span of the retained points, so the untouched theta is at least this far from it
     untouched = bounds.identity_gap(e.net, e.record.data, point, e.forget, 0.0, e.norm_floor)
     off = numerics.norm(point.params, point.orthogonal_norm) * jnp.sqrt(untouched * (2 - untouched))
+    # what may be an equality is compared with room for the rounding of both sides
     exact = {"reason": unless(first.is_kkt, Reason.NOT_KKT), "converged": converged}
-    tolerance = dual.TOL * near.norm
+    tolerance = exactness() * near.norm
+    ball = certified_ball(e.problem, near, e.forget)
+    ball_distance, ball_tau = ball.distance(e.hat, point.orthogonal_norm), ball.gap(e.hat, point.orthogonal_norm)
+    error = near.error + first.distance_error
+    away = numerics.norm(e.hat - first.params, point.orthogonal_norm)
+    tau_error = 2 * jnp.sqrt(2 * first.tau) * slip + slip**2
     return {
+        "projection/ball/distance": check(
+            away, ball_distance + 2 * error, error, reason=ball.reason, converged=converged,
+            discriminating=jnp.asarray(off > ball_distance, jnp.float64),
+        ),
+        "retrain/ball/tau": check(
+            first.tau, ball_tau + 2 * tau_error, tau_error,
+            reason=unless(ball_tau < 2, Reason.EMPTY), converged=converged,
+            discriminating=jnp.asarray(untouched > ball_tau, jnp.float64),
+        ),
+        "retrain/ball/angle": check(
+            ball_tau, (1 + ROOM) * tau_bound + exactness(), converged=bounds.converged(near.status),
+            reason=unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY),
+        ),
         "projection/instance/distance": check(
             distance, most, near.error + first.distance_error,
             reason=unless(most < near.norm, Reason.EMPTY), converged=converged,
             discriminating=jnp.asarray(off > most, jnp.float64),
         ),
         "retrain/instance/tau": check(
-            first.tau, tau_bound, 2 * jnp.sqrt(2 * first.tau) * slip + slip**2,
+            first.tau, tau_bound, tau_error,
             reason=unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY), converged=converged,
             discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
         ),
         "retrain/exact/epsilon": check(first.epsilon, tolerance + 4 * first.error, **exact),
         "retrain/exact/delta": check(first.delta, tolerance + 4 * first.delta_error, **exact),
         "distance": distance, "distance_bound": most, "rho": sines[0] * near.norm,
-        "tau": first.tau, "tau_bound": tau_bound,
-        "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e, hat),
+        "tau": first.tau, "tau_bound": tau_bound, "ball_tau": ball_tau,
+        "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e),
     }  # fmt: skip
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """Left: D against its bound. Right: cosine gaps to theta* and to the retrained network, step and no step."""
-    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    block = widest(blocks)
     results, dims, shape = block.results["retrain"], np.asarray(grid.dims), block.shape
     solved = np.asarray(results["solved"]).astype(bool)
     left, right = figure.subplots(1, 2)
@@ -192,8 +124,9 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     line(right, "to_trained_parameters", r"$\hat\theta$ to it, in parameters", 2, 0, 0)
     line(right, "to_trained_values", r"$\hat\theta$ to it, in values on fresh points", 4, 0, 0)
     line(right, "tau_bound", r"bound on $\hat\theta$ to $\theta^*$", 1, 1)
+    line(right, "ball_tau", r"the ball's bound on $\hat\theta$ to $\theta^*$", 5, 1)
     line(right, "tau", r"$\hat\theta$ to $\theta^*$", 0, 1)
-    share = np.mean(np.asarray(results["first_is_kkt"])[:, 1, 0][solved[:, 1, 0]])
+    share = np.mean(limit_first(results["first_is_kkt"])[limit_first(solved)])
     figure.suptitle(
         f"{shape.model}, m = {shape.m}, n = {shape.n}, k = {grid.forget[0]}; to $\\theta^*$: exact KKT points "
         f"(first solve is one for $T$ on {share:.0%} of lanes); to the network: trained",
@@ -207,10 +140,79 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
 
 
+def _near(e: Any) -> tuple[Certificate, Array, Array]:
+    """The projection certificate, the error of distances to theta*, and whether both were solved."""
+    near = e.certificates["projection"]
+    return near, near.error + e.m * exactness() * near.norm, e.retrained[2] & (near.status == int(Status.OK))
+
+
+def _distance(e: Any) -> Check:
+    near, error, solved = _near(e)
+    most = distance_bound(e.problem, near, e.forget)
+    return check(numerics.norm(near.params - e.retrained[0]), most, error, converged=solved)
+
+
+def _tau(e: Any) -> Check:
+    near, error, solved = _near(e)
+    best = e.retrained[0]
+    most, sines = angle_bound(near, e.hat, distance_bound(e.problem, near, e.forget))
+    tau, slip = numerics.one_minus_cos(best, best - e.hat), error / near.norm
+    defined = unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY)
+    return check(tau, most, 2 * jnp.sqrt(2 * tau) * slip + slip**2, reason=defined, converged=solved)
+
+
+def _ball(e: Any, quantity: str) -> Check:
+    """The same of Theorem T's ball: ||theta_hat - theta*|| or 1 - cos of their angle."""
+    near, error, solved = _near(e)
+    ball, best = certified_ball(e.problem, near, e.forget), e.retrained[0]
+    if quantity == "distance":
+        return check(
+            numerics.norm(e.hat - best), ball.distance(e.hat) + 2 * error, error, reason=ball.reason, converged=solved
+        )
+    most = ball.gap(e.hat)
+    tau, slip = numerics.one_minus_cos(best, best - e.hat), error / near.norm
+    error = 2 * jnp.sqrt(2 * tau) * slip + slip**2
+    return check(tau, most + 2 * error, error, reason=unless(most < 2, Reason.EMPTY), converged=solved)
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """How near theta* the step ends, and how near the network that is really retrained."""
+    exact, trained = (view(blocks, "retrain", theta) for theta in ("limit", "trained"))
+    if not exact.dims:
+        return NOTHING
+    step, nothing = ([trained.median("to_trained_parameters", d, i) for d in exact.dims] for i in (0, 1))
+    return found(
+        "the step's gap is {tau} at d = {top:d}, its bound {room} times that",
+        "to the network retrained from the same start {step_low} to {step_high}, whatever d ({nothing_low} to "
+        "{nothing_high} without the step)",
+        top=exact.top, tau=exact.median("tau", exact.top), room=exact.room("retrain/ball/tau", exact.top),
+        step_low=min(step), step_high=max(step), nothing_low=min(nothing), nothing_high=max(nothing),
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="retrain",
-    statement="the step lands within (eps~ + sqrt(eps~^2 + 4 Sigma))/2 of the exact solution for the retained points",
-    source="docs/theory, Closeness to the retrained model",
+    statement="the exact solution for the retained points lies in a ball with the step and the certificate on its edge",
+    source="docs/theory, Closeness to the retrained model; The ball of the retrained model",
     evaluate=evaluate,
     draw=draw,
+    attacks={
+        "distance": Attack(_distance, "Closeness to the retrained model", True),
+        "tau": Attack(_tau, "Closeness to the retrained model", True),
+        "ball": Attack(functools.partial(_ball, quantity="distance"), "The ball of the retrained model", True),
+        "ball_tau": Attack(functools.partial(_ball, quantity="tau"), "The ball of the retrained model", True),
+    },
+    derived={
+        "projection/instance/distance": Derived("retrain/distance", solution=True),
+        "retrain/instance/tau": Derived("retrain/tau", solution=True),
+        "projection/ball/distance": Derived("retrain/ball", solution=True),
+        "retrain/ball/tau": Derived("retrain/ball_tau", solution=True),
+    },
+    find=find,
+    explain=Explanation(
+        hypotheses="none on the data: any KKT point up to (epsilon_1, delta_1), its multipliers and its selection",
+        meaning="the exact solution for the retained points with the same activations lies in a ball that is known "
+        "without retraining. A network that is really retrained may switch other neurons on, and then is elsewhere",
+        false_if="an exact solution outside the ball",
+    ),
 )

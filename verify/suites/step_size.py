@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array
 
-from gaunlearn_jax import bounds, certificates, kkt, models, numerics, unlearn
-from gaunlearn_jax._types import Reason, Status
-from verify.check import check, worst
-from verify.plots import STYLES, band
-from verify.suite import Evaluation, Results, Suite, unless
+from gaunlearn_jax import kkt, unlearn
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.theory.step_size import along
+from verify.suites.check import Check, check, worst
+from verify.suites.drawing import STYLES, band, limit_first, widest
+from verify.suites.finding import NOTHING, Explanation, Finding, found, middle, view
+from verify.suites.suite import Attack, Evaluation, Results, Suite, unless
 
 #: fractions of the theorem's step: 0 to 3, and 1 -+ 10^-1, 10^-2, 10^-3
 FRACTIONS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0, 1.001, 1.01, 1.1, 1.25, 1.5, 2.0, 3.0)
@@ -25,90 +27,19 @@ OWN = (0.0, 0.05, 0.5, 1.0, 1.5, 2.0, 3.0)
 FAR = 0.25
 
 
-class Point(NamedTuple):
-    """One fraction c: the projection certificate, its formulas, and the floor under every certificate."""
+def own_epsilons(e: Evaluation) -> tuple[Array, Array, Array]:
+    """(epsilon, its error, whether solved) of theta_hat_c itself for every c of OWN, rescaled to smallest margin 1 on
+    the retained points, with the best multipliers and selection: success with tau = 0."""
 
-    epsilon: Array
-    error: Array
-    formula: Array
-    upper: Array
-    tau: Array
-    tau_bound: Array
-    tau_error: Array
-    lower: Array
-    lower_exact: Array
-    lower_error: Array
+    def at(c: Array) -> tuple[Array, Array, Array]:
+        hat = unlearn.gradient_ascent(e.net, e.record.data, e.point, e.forget, c)
+        fit = kkt.fit_multipliers(
+            e.net, e.record.data, hat.params, hat.preactivations,
+            orthogonal_norm=hat.orthogonal_norm, retained=~e.forget,
+        )  # fmt: skip
+        return fit.epsilon, fit.error, fit.status == int(Status.OK)
 
-
-def residual(e: Evaluation) -> Array:
-    """e = theta - sum_i lambda_i y_i g_i over all points, the part inside their span."""
-    p, data = e.point, e.record.data
-    made = models.coefficients(e.net, data.labels, p.multipliers, p.selection)
-    return p.params - numerics.matmul(made, data.points)
-
-
-def epsilon_formula(inside: Array, outside: Array, rest: Array, orthogonal: Array, c: Any) -> Array:
-    """|| e + P h + (1 - c) (I - P) h ||. Source: docs/theory, Step size (a)."""
-    return numerics.norm(rest + inside + (1 - c) * outside, orthogonal)
-
-
-def epsilon_floor(floor: Array, alpha: Array, angle: Any) -> Array:
-    """B_T sin max(0, alpha_c - angle): no certificate within `angle` of theta_hat_c has a smaller epsilon.
-    Source: docs/theory, Step size (b)."""
-    return floor * jnp.sin(jnp.maximum(0.0, alpha - angle))
-
-
-def best_fraction(rest: Array, outside: Array) -> Array:
-    """1 + <e, (I - P) h> / ||(I - P) h||^2. Source: docs/theory, Step size (a)."""
-    square = jnp.sum(outside**2)
-    return 1 + jnp.sum(rest * outside) / jnp.where(square > 0, square, 1.0)
-
-
-def along(e: Evaluation, fractions: Array) -> tuple[Point, Array, Array]:
-    """(each fraction and, last, the best one; the best fraction; rho) of one evaluation."""
-    args = (e.net, e.record.data, e.point, e.forget)
-    basis = numerics.orthonormal_basis(e.record.data.points, ~e.forget)
-    h, _ = unlearn.ascent_direction(*args)
-    inside = numerics.project(h, basis)
-    outside, rest, orthogonal = h - inside, residual(e), e.point.orthogonal_norm
-    rho, rho_perp = numerics.norm(inside), numerics.norm(outside)
-    best = best_fraction(rest, outside)
-
-    def at(c: Array) -> Point:
-        got = certificates.projection(*args, c)
-        hat = e.point.params - c * h
-        within = numerics.project(hat, basis)
-        size = numerics.norm(hat, orthogonal)
-        alpha = jnp.arctan2(numerics.norm(hat - within, orthogonal), numerics.norm(within))
-        slip = 4 * (got.error + e.point.error) / size
-        angle = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(got.tau / 2, 0.0, 1.0)))
-        first, _ = bounds.outward(e.point, got)
-        return Point(
-            epsilon=got.epsilon,
-            error=2 * (got.error + e.point.error),
-            formula=epsilon_formula(inside, outside, rest, orthogonal, c),
-            upper=first + rho + jnp.abs(1 - c) * rho_perp,
-            tau=got.tau,
-            tau_bound=numerics.one_minus_cos_of_sine((c * rho + 4 * got.error) / got.norm),
-            tau_error=got.tau_error,
-            # the floor falls with the angle, which may be raised by its rounding
-            lower=epsilon_floor(e.norm_floor, alpha, angle + 2 * slip),
-            lower_exact=epsilon_floor(e.norm_floor, alpha, 2 * slip),
-            lower_error=e.norm_floor * slip,
-        )
-
-    return jax.vmap(at)(jnp.append(fractions, jnp.maximum(best, 0.0))), best, rho
-
-
-def own_epsilon(e: Evaluation, c: Array) -> tuple[Array, Array, Array]:
-    """(epsilon, its error, whether solved) of theta_hat_c itself, rescaled to smallest margin 1 on the retained points,
-    with the best multipliers and selection: success with tau = 0."""
-    hat = unlearn.gradient_ascent(e.net, e.record.data, e.point, e.forget, c)
-    fit = kkt.fit_multipliers(
-        e.net, e.record.data, hat.params, hat.preactivations,
-        orthogonal_norm=hat.orthogonal_norm, retained=~e.forget,
-    )  # fmt: skip
-    return fit.epsilon, fit.error, fit.status == int(Status.OK)
+    return jax.vmap(at)(jnp.asarray(OWN))
 
 
 def relative(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Array, Array]:
@@ -119,10 +50,9 @@ def relative(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array,
 
 def evaluate(e: Evaluation) -> Results:
     fractions = jnp.asarray(FRACTIONS)
-    p, best, rho = along(e, fractions)
+    p, best, rho = along(e.net, e.record.data, e.point, e.forget, fractions, e.norm_floor)
     least, p = jax.tree.map(lambda v: v[-1], p), jax.tree.map(lambda v: v[:-1], p)
-    # one fraction after another: a chunk of lanes then needs one dual programme's memory at a time
-    own, own_error, solved = lax.map(functools.partial(own_epsilon, e), jnp.asarray(OWN))
+    own, own_error, solved = own_epsilons(e)
     there = jnp.asarray([FRACTIONS.index(c) for c in OWN])
     common = {"converged": bounds.converged(e.point.status)}
     everywhere = jnp.ones_like(fractions, bool)
@@ -157,10 +87,10 @@ def evaluate(e: Evaluation) -> Results:
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """epsilon against c: the certificate, the bounds above and below it, the step's own epsilon; and against 1 - c."""
-    block = next((b for b in blocks if b.shape.model == "relu"), blocks[0])
+    block = widest(blocks)
     results, shape = block.results["step_size"], block.shape
     d = grid.dims[len(grid.dims) // 2]
-    here = (block.d == d) & np.asarray(results["solved"]).astype(bool)[:, 1, 0]
+    here = (block.d == d) & limit_first(results["solved"]).astype(bool)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     curves = (
         ("own_epsilon", r"$\hat\theta_c$ itself ($\tau=0$), best multipliers", 3),
@@ -169,7 +99,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ("lower", r"lower bound, any certificate with this $\tau$", 2),
     )
     for name, label, style in curves:
-        values = np.asarray(results[name])[here, 1, 0]
+        values = limit_first(results[name])[here]
         values = np.where(values > 0, values, np.nan)
         seen = ~np.all(np.isnan(values), axis=0)
         at, values = np.asarray(OWN if name == "own_epsilon" else FRACTIONS)[seen], values[:, seen]
@@ -177,15 +107,13 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         if name != "own_epsilon":
             band(right, 1 - at[at < 1], values[:, at < 1], label, style)
     for ax in (left, right):
-        ax.axhline(
-            np.median(np.asarray(results["rho"])[here, 1, 0]), color="black", linewidth=0.9, linestyle=(0, (1, 2))
-        )
+        ax.axhline(np.median(limit_first(results["rho"])[here]), color="black", linewidth=0.9, linestyle=(0, (1, 2)))
         ax.grid(alpha=0.25)
-    low = np.median(np.asarray(results["rho"])[here, 1, 0])
+    low = np.median(limit_first(results["rho"])[here])
     right.annotate(r"$\rho=\varepsilon(1)$", (0.02, low), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     left.set(yscale="log", xlabel="fraction $c$ of the theorem's step", ylabel=r"stationarity error $\varepsilon$")
     right.set(xscale="log", xlabel="$1-c$ (steps that are too short)")
-    if shape.model == "relu":
+    if shape.n > 1:
         left.annotate(
             "at any $c\\neq0$ kinks move\noff zero: $\\varepsilon$ of $\\hat\\theta_c$\nitself jumps and stays",
             (0.98, 0.3), xycoords="axes fraction", ha="right", fontsize=8, color=STYLES[3]["color"],
@@ -196,10 +124,64 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     left.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
 
 
+def _attack(e: Any, quantity: str) -> Check:
+    """The bounds of one fraction c of the step: epsilon and tau of its projection certificate, and the floor under
+    epsilon."""
+    found = along(e.net, e.record.data, e.point, e.forget, e.fraction[None], e.norm_floor)[0]
+    p = jax.tree.map(lambda v: v[0], found)
+    own, solved = e.point.epsilon, e.certificates["projection"].status == int(Status.OK)
+    if quantity == "epsilon":
+        return check(p.epsilon - own, p.upper - own, p.error / 2, converged=solved)
+    if quantity == "tau":
+        defined = unless(p.tau_bound < 2, Reason.UNDEFINED)
+        return check(p.tau, p.tau_bound, p.tau_error, reason=defined, converged=solved)
+    error = p.error + p.lower_error
+    reason = unless(p.lower > 0, Reason.EMPTY)
+    return check(p.lower, p.epsilon + 2 * error, error, reason=reason, converged=solved & e.retrained[2])
+
+
+_ASKED: dict[str, Any] = {"source": "Step size", "needs_first": True, "part_of_step": True}
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """Where epsilon is smallest, on how many instances other steps are provably worse, and theta_hat's own epsilon."""
+    seen = view(blocks, "step_size")
+    if not seen.dims:
+        return NOTHING
+    one, own = FRACTIONS.index(1.0), OWN.index(1.0)
+    return found(
+        "epsilon is least within {off} of the step; a quarter off is provably worse on {far:%}",
+        "the step has epsilon {own}, its neighbour {near}",
+        off=middle(abs(seen.values("best", seen.top) - 1)),
+        far=min(seen.telling("projection/lower/epsilon").values()),
+        own=seen.median("own_epsilon", seen.top, own), near=seen.median("epsilon", seen.top, one),
+    )  # fmt: skip
+
+
 SUITE = Suite(
     name="step_size",
     statement="epsilon is smallest at the theorem's step: a V in c, bounded from above and, for any certificate, below",
     source="docs/theory, Step size",
     evaluate=evaluate,
     draw=draw,
+    attacks={
+        "epsilon": Attack(
+            functools.partial(_attack, quantity="epsilon"),
+            "Step size",
+            True,
+            ("projection", "instance"),
+            part_of_step=True,
+        ),
+        "tau": Attack(
+            functools.partial(_attack, quantity="tau"), "Step size", True, ("projection", "instance"), part_of_step=True
+        ),
+        "lower": Attack(functools.partial(_attack, quantity="lower"), "Step size", True, part_of_step=True),
+    },
+    find=find,
+    explain=Explanation(
+        hypotheses="any KKT point up to (epsilon_1, delta_1); the V is exact for exact ones",
+        meaning="the multipliers give the right step: epsilon as a function of the fraction c of the step is a V with "
+        "its tip at c = 1, and no certificate of any kind can do better for other c",
+        false_if="a fraction whose epsilon leaves the two bounds",
+    ),
 )

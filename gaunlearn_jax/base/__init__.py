@@ -1,0 +1,1 @@
+"""What everything stands on: arrays, codes, checks, numerics, registries."""

@@ -1,0 +1,31 @@
+"""Random numbers, each a stage that a sweep runs on the host's processor whatever device computes the rest.
+
+So an instance is the same bits on every backend, and no other programme has to look at the bits of a float64, which a
+TPU cannot (docs/theory, Numerics).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gaunlearn_jax.base.staging import staged_on_host
+
+
+@staged_on_host
+def normal(key: Array, *, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard normal numbers."""
+    return jax.random.normal(key, shape, jnp.float64)
+
+
+@staged_on_host
+def chi(key: Array, freedom: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Independent square roots of chi-squared numbers with these degrees of freedom > 0."""
+    return jnp.sqrt(2.0 * jax.random.gamma(key, freedom / 2.0, dtype=jnp.float64))
+
+
+@staged_on_host
+def coins(key: Array, *, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """Fair coins."""
+    return jax.random.bernoulli(key, 0.5, shape)

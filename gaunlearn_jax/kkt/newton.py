@@ -1,0 +1,214 @@
+"""Projected (semismooth) Newton for the dual programme.
+
+It guesses the sets, eliminates the kinks of each neuron by a sweep, solves an A x A Schur complement for lambda, and
+moves what fails its sign condition to the neighbouring set; the repeated step with unchanged sets is iterative
+refinement. Source: docs/theory, Dual programme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int
+
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.arrays import ConstraintMask, EntryMask, PerConstraint, PerEntry
+from gaunlearn_jax.kkt.programme import (
+    KINK,
+    LOWER,
+    TOL,
+    UPPER,
+    Best,
+    Programme,
+    State,
+    concave_margins,
+    gradient,
+    improved,
+    magnitudes,
+    size_of,
+)
+
+#: steps after which guesses that have not settled are taken to cycle (trained networks need 3 to 8)
+NEWTON_STEPS = 15
+#: the same without kinks, where they cannot cycle, and the steps without progress after which one constraint moves
+PIVOT_STEPS, PATIENCE = 200, 3
+#: steps by conjugate gradients before that, the most products of each (ten Gaussian points need 3 at d = 1e12, 9 at
+#: 1e4, 18 at 100), and the share of the squared residual at which they have solved the linear system
+QUICK_STEPS, GRADIENT_STEPS, SOLVED = 6, 20, 1e-31
+#: steps with the sets unchanged, of iterative refinement, after which nothing gets better
+CALM = 4
+#: a kink whose c leaves its interval by this share of the largest lambda moves; less is rounding
+OUTSIDE = 1e-13
+HIGHEST = lax.Precision.HIGHEST
+
+
+def start(p: Programme, pairs: Int[Array, "n e"]) -> State:
+    """Every constraint in the support, every free pair in its place of `pairs`, lambda = 0."""
+    zero, c = jnp.zeros_like(p.target), jnp.zeros_like(p.fixed)
+    count = jnp.asarray(0, jnp.int32)
+    best = Best(jnp.asarray(jnp.inf), zero, c, pairs)
+    return State(zero, c, p.valid, jnp.zeros_like(p.valid), pairs, count, best, count, count, count)
+
+
+def newton(p: Programme, state: State) -> State:
+    """Steps until the sets stand still and the residual is at rounding level, or the limit."""
+    last = state.step + (NEWTON_STEPS if p.kinked else PIVOT_STEPS)
+    state = state._replace(
+        calm=jnp.zeros_like(state.calm),
+        fewest=jnp.full_like(state.fewest, p.target.shape[0] + 1),
+        patience=jnp.zeros_like(state.patience),
+    )
+    return lax.while_loop(
+        lambda s: _unfinished(s) & (s.step < last), lambda s: _newton_step(p, s, solve_on_sets)[0], state
+    )
+
+
+def quick_newton(p: Programme, state: State) -> State:
+    """The same from a start, by conjugate gradients: it solves what is well conditioned; of the rest it returns the
+    start, and the best point."""
+
+    def unfinished(carry: tuple[State, Array]) -> Array:
+        return _unfinished(carry[0]) & (carry[0].step < QUICK_STEPS) & carry[1]
+
+    tried, _ = lax.while_loop(
+        unfinished, lambda carry: _newton_step(p, carry[0], gradient_solve), (state, jnp.asarray(True))
+    )
+    done = tried.best.violation <= TOL
+    return jax.tree.map(lambda a, b: jnp.where(done, a, b), tried, state._replace(best=tried.best, step=tried.step))
+
+
+def _unfinished(s: State) -> Array:
+    return (s.best.violation > TOL) & (s.calm < CALM)
+
+
+def _newton_step(
+    p: Programme, s: State, solve: Callable[..., tuple[PerConstraint, PerEntry, Array]]
+) -> tuple[State, Array]:
+    """The next guess, and whether `solve` solved the linear system."""
+    live = p.spread(s.support | s.capped)
+    kink = (s.pairs == KINK) & p.free & live
+    slopes = jnp.where(p.free, jnp.where(s.pairs == UPPER, 1.0, p.slope), p.fixed)
+    slopes = jnp.where(kink, 0.0, slopes)
+    lam = jnp.where(s.capped, p.cap, jnp.where(s.support, s.lam, 0.0))
+    c = jnp.where(kink, s.c, slopes * p.spread(lam))
+    lam, c, solved = solve(p, lam, c, slopes, kink, s.support)
+    return _moved(p, s, lam, c, kink), solved
+
+
+def gradient_solve(
+    p: Programme, lam: PerConstraint, c: PerEntry, slopes: PerEntry, kink: EntryMask, support: ConstraintMask
+) -> tuple[PerConstraint, PerEntry, Array]:
+    """`solve_on_sets` by conjugate gradients with the diagonal as preconditioner (Hestenes and Stiefel 1952), and
+    whether they got to rounding level: a few products of matrices where the points are nearly orthogonal."""
+
+    def both(x: PerEntry) -> tuple[PerConstraint, PerEntry]:
+        """A gradient in c as one in (lambda on the support, c on the kinks)."""
+        return jnp.where(support, p.gather(jnp.sum(slopes * x, axis=0)), 0.0), jnp.where(kink, x, 0.0)
+
+    def inner(x: tuple[PerConstraint, PerEntry], y: tuple[PerConstraint, PerEntry]) -> Array:
+        return jnp.sum(x[0] * y[0]) + jnp.sum(x[1] * y[1])
+
+    g_lam, g_c = both(gradient(p, c))
+    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_c
+    own = p.amplitudes**2 * jnp.diagonal(p.gram)
+    by = p.gather(jnp.sum(slopes**2 * own, axis=0)), own
+    by = jax.tree.map(lambda d: 1.0 / jnp.where(d > 0, d, 1.0), by)
+    start = jax.tree.map(jnp.multiply, by, residual)
+    size = inner(start, residual)
+
+    def iterate(carry: Any) -> Any:
+        x, r, d, rz, step = carry
+        hd = both(gradient(p, slopes * p.spread(d[0]) + d[1]))
+        length = rz / jnp.where(rz > 0, inner(d, hd), 1.0)
+        x, r = _plus(x, length, d), _plus(r, -length, hd)
+        z = jax.tree.map(jnp.multiply, by, r)
+        new = inner(z, r)
+        return x, r, _plus(z, new / jnp.where(rz > 0, rz, 1.0), d), new, step + 1
+
+    def unfinished(carry: Any) -> Array:
+        return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS)
+
+    zero = jnp.zeros_like(lam), jnp.zeros_like(c)
+    (d_lam, d_c), _, _, left, _ = lax.while_loop(
+        unfinished, iterate, (zero, residual, start, size, jnp.asarray(0, jnp.int32))
+    )
+    lam = lam + d_lam
+    return lam, jnp.where(kink, c + d_c, slopes * p.spread(lam)), left <= SOLVED * size
+
+
+def _plus(x: Any, t: Array, d: Any) -> Any:
+    return jax.tree.map(lambda a, b: a + t * b, x, d)
+
+
+def solve_on_sets(
+    p: Programme, lam: PerConstraint, c: PerEntry, slopes: PerEntry, kink: EntryMask, support: ConstraintMask
+) -> tuple[PerConstraint, PerEntry, Array]:
+    """One Newton step on given sets, which solves their linear system: F_a = b_a on `support`, a zero pre-activation on
+    `kink`, c = slopes lambda elsewhere (slopes are 0 on kinks). Inverses are constants to automatic differentiation, so
+    a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
+    v = p.amplitudes
+    # [E, E, n]: the neurons as the batch axis of the sweep; a model without kinks needs none
+    swept = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
+    if p.kinked:
+        swept = lax.stop_gradient(numerics.sweep(swept, kink.T))
+    weighted = v * slopes
+    residual = jnp.where(kink, -numerics.matmul(v * c, p.gram), 0.0)
+    schur = jnp.einsum("ji,ikj,jk->ik", weighted, swept, weighted, precision=HIGHEST)
+    through = jnp.einsum("ikj,jk->ji", swept, residual, precision=HIGHEST)
+    right = p.target - p.gather(jnp.sum(slopes * (gradient(p, c) + v * through), axis=0))
+    inverse = lax.stop_gradient(numerics.sweep(p.gather(p.gather(schur).T).T, support))
+    move = jnp.where(support, -numerics.matmul(inverse, jnp.where(support, right, 0.0)), 0.0)
+    spread = jnp.einsum("ikj,jk->ji", swept, weighted * p.spread(move), precision=HIGHEST)
+    lam = lam + move
+    at_kink = c - (through + spread) / jnp.where(kink, v, 1.0)
+    return lam, jnp.where(kink, at_kink, slopes * p.spread(lam)), jnp.asarray(True)
+
+
+def _moved(p: Programme, s: State, lam: PerConstraint, c: PerEntry, kink: EntryMask) -> State:
+    """Move what violates its sign condition to the neighbouring set, and keep the point if it is the best."""
+    g, at = gradient(p, c), p.spread(lam)
+    noise = 64 * numerics.unit() * magnitudes(p, c)
+    top = jnp.max(jnp.abs(lam))
+    pairs = jnp.where(kink & (c < p.slope * at - OUTSIDE * top), LOWER, s.pairs)
+    pairs = jnp.where(kink & (c > at + OUTSIDE * top), UPPER, pairs)
+    lower, upper = p.free & ~kink & (s.pairs == LOWER), p.free & ~kink & (s.pairs == UPPER)
+    pairs = jnp.where((lower & (g < -noise)) | (upper & (g > noise)), KINK, pairs)
+    pairs = jnp.where(kink & (at <= 0), jnp.where(g < 0, UPPER, LOWER), pairs)
+
+    gap = concave_margins(p, g) - p.target
+    floor = TOL * size_of(p, c)
+    support = jnp.where(s.support, (lam > 0) & (lam <= p.cap), p.valid & ~s.capped & (gap < -floor))
+    capped = jnp.where(s.capped, gap <= floor, s.support & (lam > p.cap))
+    support = support | (s.capped & ~capped)
+    fewest, patience = s.fewest, s.patience
+    if not p.kinked:
+        support, fewest, patience = _one_at_a_time(s, support)
+    still = jnp.all(pairs == s.pairs) & jnp.all(support == s.support) & jnp.all(capped == s.capped)
+    return State(
+        lam=lam,
+        c=c,
+        support=support,
+        capped=capped,
+        pairs=pairs,
+        calm=jnp.where(still, s.calm + 1, 0),
+        best=improved(p, s.best, lam, c, jnp.where(kink, KINK, s.pairs)),
+        step=s.step + 1,
+        fewest=fewest,
+        patience=patience,
+    )
+
+
+def _one_at_a_time(s: State, support: ConstraintMask) -> tuple[ConstraintMask, Array, Array]:
+    """The next support, the fewest constraints that wanted to move, and the patience left: once that is used up only
+    the last of them moves, which cannot go on for ever (Murty 1974; Kim and Park 2011)."""
+    moves = support != s.support
+    count = jnp.sum(moves).astype(s.fewest.dtype)
+    patience = jnp.where(count < s.fewest, PATIENCE, s.patience - 1)
+    index = jnp.arange(len(moves))
+    last = index == jnp.max(jnp.where(moves, index, -1))
+    support = jnp.where(patience < 0, s.support ^ (moves & last), support)
+    return support, jnp.minimum(count, s.fewest), patience

@@ -1,0 +1,220 @@
+"""The dual programme behind exact KKT points and multiplier fits, and how far a point is from solving it.
+
+    minimise  1/2 sum_j || sum_e v_je c_je x_{row(e)} ||^2 - sum_a b_a lambda_a
+    over      0 <= lambda_a <= cap_a,   c_je = S_je lambda_{a(e)} on fixed pairs,
+              slope * lambda_{a(e)} <= c_je <= lambda_{a(e)} on free pairs (j, e).
+
+A free pair rests at its lower slope, at slope 1, or strictly between (a kink: <sum_k v_jk c_jk x_k, x_e> = 0).
+Source: docs/theory, Dual programme.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base.arrays import ConstraintMask, EntryMask, PerConstraint, PerEntry, Scalar
+from gaunlearn_jax.models.problem import Layout, MarginProblem
+
+#: where a free pair rests: at its lower slope, strictly between (a kink), at slope 1
+LOWER, KINK, UPPER = 0, 1, 2
+#: violation at which an answer is exact: about 200 roundings of a term, which Newton on the right sets stays below
+TOL = 5e-14
+#: 2^e at e, also where e < 0: exact everywhere, and made without looking at the bits of a number, which TPUs cannot
+_POWERS = np.ldexp(1.0, np.roll(np.arange(-1022, 1024), -1022))
+#: part of the size of a sum's terms that `optimality` measures in beside its target: TOL times it is about 14 eps
+ROUNDING_SHARE = 2.0**-4
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Programme:
+    """K of the entries' rows [E, E], amplitudes v [n, E], slopes S [n, E] of the fixed pairs, free pairs [n, E], b [A],
+    the constraints that may carry a multiplier [A], caps [A] (inf: none), the lower slope of free pairs, whether it is
+    below 1 anywhere, and the layout of the margin problem (None: entry e is constraint e and row e)."""
+
+    gram: Float[Array, "e e"]
+    amplitudes: PerEntry
+    fixed: PerEntry
+    free: EntryMask
+    target: PerConstraint
+    valid: ConstraintMask
+    cap: PerConstraint
+    slope: Scalar
+    kinked: bool = dataclasses.field(metadata={"static": True})
+    layout: Layout | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def spread(self, values: Any) -> Any:
+        """Values of constraints (last axis) at their entries."""
+        return values if self.layout is None else values[..., np.asarray(self.layout.constraint)]
+
+    def gather(self, values: Any) -> Any:
+        """Sums over the entries of each constraint (last axis)."""
+        if self.layout is None:
+            return values
+        out = jnp.zeros((*values.shape[:-1], self.target.shape[0]), values.dtype)
+        return out.at[..., np.asarray(self.layout.constraint)].add(values)
+
+    def same_row(self, marks: EntryMask) -> EntryMask:
+        """The entries whose row has a marked entry."""
+        if self.layout is None:
+            return marks
+        row = np.asarray(self.layout.row)
+        return jnp.zeros((marks.shape[0], row.max() + 1), bool).at[:, row].max(marks)[:, row]
+
+
+def programme_of(
+    problem: MarginProblem, slopes: PerEntry, free: EntryMask, target: PerConstraint, valid: ConstraintMask,
+    cap: PerConstraint,
+) -> Programme:  # fmt: skip
+    """The programme of a margin problem with these slopes on the pairs that are not free."""
+    gram, layout = problem.gram(), problem.layout
+    live = problem.of_entries(valid)
+    if layout is not None:
+        gram = gram[np.asarray(layout.row)][:, np.asarray(layout.row)]
+    return Programme(
+        gram=gram,
+        amplitudes=problem.amplitudes,
+        fixed=jnp.where(live, slopes, 0.0),
+        free=free & live,
+        target=target,
+        valid=valid,
+        cap=cap,
+        slope=jnp.asarray(problem.slope, jnp.float64),
+        kinked=problem.kinked,
+        layout=layout,
+    )
+
+
+class Best(NamedTuple):
+    """The feasible point of least violation met so far, and the sets it was made with."""
+
+    violation: Float[Array, ""]
+    lam: PerConstraint
+    c: PerEntry
+    pairs: Int[Array, "n e"]
+
+
+class State(NamedTuple):
+    """A guess of the sets on its way: lambda, c, the constraints with a multiplier, those at their caps, the place of
+    every pair, how long the sets have stood still, the best point so far, steps taken, the fewest constraints that ever
+    wanted to move, and the steps that may pass without fewer."""
+
+    lam: PerConstraint
+    c: PerEntry
+    support: ConstraintMask
+    capped: ConstraintMask
+    pairs: Int[Array, "n e"]
+    calm: Int[Array, ""]
+    best: Best
+    step: Int[Array, ""]
+    fewest: Int[Array, ""]
+    patience: Int[Array, ""]
+
+
+def unit_scaled(p: Programme) -> tuple[Programme, PerConstraint]:
+    """The programme in units in which every x and the largest b are near 1, and the units of lambda.
+
+    Units are powers of two, so nothing is rounded; one factor per constraint leaves slopes and cones as they are.
+    """
+    size = jnp.diagonal(p.gram) * jnp.sum(p.amplitudes**2, axis=0)
+    if p.layout is not None:  # the entries of a constraint share its unit: that of its largest
+        size = jnp.zeros(p.target.shape).at[np.asarray(p.layout.constraint)].max(size)
+    per = _power_below_root(jnp.where(p.valid, size, 1.0))
+    target = jnp.where(p.valid, p.target, 0.0) * per
+    common = _power_above(jnp.max(jnp.abs(target)))
+    unit = per * common
+    live, entry = p.spread(p.valid), p.spread(per)
+    gram = jnp.where(live[:, None] & live, p.gram * entry[:, None] * entry, 0.0)
+    return dataclasses.replace(p, gram=gram, target=target / common, cap=p.cap / unit), unit
+
+
+def _power_above(x: Array) -> Array:
+    """A power of two near x > 0 (2 for 0)."""
+    return jnp.asarray(_POWERS)[_exponent(x)]
+
+
+def _power_below_root(x: Array) -> Array:
+    """A power of two near 1/sqrt(x), 1 for 0."""
+    return jnp.asarray(_POWERS)[-(_exponent(x) // 2)]
+
+
+def _exponent(x: Array) -> Int[Array, "..."]:
+    """e with x between 2^(e - 1) and 2^e, but for the logarithm's rounding; 1 for 0."""
+    return jnp.floor(jnp.log2(jnp.where(x > 0, x, 1.0))).astype(int) + 1
+
+
+def gradient(p: Programme, c: PerEntry) -> PerEntry:
+    """g_je = v_je z_je of the network that c makes."""
+    return p.amplitudes * numerics.matmul(p.amplitudes * c, p.gram)
+
+
+def concave_margins(p: Programme, g: PerEntry) -> PerConstraint:
+    """F_a: fixed pairs at their slope, free pairs at the worse of their two slopes (docs/theory, Closeness)."""
+    return p.gather(jnp.sum(jnp.where(p.free, jnp.minimum(p.slope * g, g), p.fixed * g), axis=0))
+
+
+def magnitudes(p: Programme, c: PerEntry) -> PerEntry:
+    """The sums of the moduli of the terms that make g: rounding leaves an error of some eps times this."""
+    size = jnp.abs(p.amplitudes)
+    return size * numerics.matmul(size * jnp.abs(c), jnp.abs(p.gram))
+
+
+def optimality(p: Programme, lam: PerConstraint, c: PerEntry) -> Float[Array, ""]:
+    """Largest violation of the optimality conditions of a feasible (lambda, c), in units of |b_a| and of what rounding
+    can leave (TOL times the second part of `size_of` is some eps times the terms of F_a).
+
+    Per constraint: F_a >= b_a unless capped, and lambda_a |F_a - b_a| = 0; per free pair:
+    (c - slope lambda) max(g, 0) + (lambda - c) max(-g, 0) = 0. Products are relative to the largest lambda.
+    """
+    g = gradient(p, c)
+    gap = concave_margins(p, g) - p.target
+    size, at = size_of(p, c), p.spread(lam)
+    top = jnp.max(lam)
+    safe = jnp.where(top > 0, top, 1.0)
+    short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)
+    slack = jnp.maximum(gap, 0.0) * lam / safe
+    pair = (c - p.slope * at) * jnp.maximum(g, 0.0) + (at - c) * jnp.maximum(-g, 0.0)
+    pair = p.gather(jnp.sum(jnp.where(p.free, pair, 0.0), axis=0)) / safe
+    worst = jnp.maximum(jnp.maximum(short, slack), pair) / jnp.where(size > 0, size, 1.0)
+    worst = jnp.max(jnp.where(p.valid, worst, 0.0))
+    return jnp.where(jnp.isfinite(worst) & jnp.all(jnp.isfinite(c)), worst, jnp.inf)
+
+
+def size_of(p: Programme, c: PerEntry) -> PerConstraint:
+    """|b_a| and a share of the terms of F_a: the units of `optimality`."""
+    terms = p.gather(jnp.sum(jnp.where(p.free, 1.0, p.fixed) * magnitudes(p, c), axis=0))
+    return jnp.abs(p.target) + ROUNDING_SHARE * terms
+
+
+def improved(p: Programme, best: Best, lam: PerConstraint, c: PerEntry, pairs: Array) -> Best:
+    """The better of `best` and (lam, c) made feasible; a kink that was outside its interval rests at its end."""
+    lam = jnp.where(p.valid, jnp.clip(lam, 0.0, p.cap), 0.0)
+    at = p.spread(lam)
+    c = jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at)
+    pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
+    new = Best(optimality(p, lam, c), lam, c, pairs)
+    return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
+
+
+def places(p: Programme, slopes: PerEntry) -> Int[Array, "n e"]:
+    """Where pairs of these slopes rest, for a solver to begin with."""
+    return jnp.where(slopes >= 1, UPPER, jnp.where(slopes > p.slope, KINK, LOWER)).astype(jnp.int32)
+
+
+class Solution(NamedTuple):
+    """lambda [A], c [n, E] (both feasible), where every free pair rests (KINK: strictly), the violation of the
+    optimality conditions (see `optimality`), whether it is below tolerance, and the steps taken in all."""
+
+    multipliers: PerConstraint
+    c: PerEntry
+    pairs: Int[Array, "n e"]
+    violation: Float[Array, ""]
+    converged: Bool[Array, ""]
+    steps: Int[Array, ""]

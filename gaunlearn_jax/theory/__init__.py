@@ -1,0 +1,1 @@
+"""What the theorems say: bounds, verdicts, closeness."""

@@ -1,0 +1,172 @@
+"""Right-hand sides of the theorems made from psi, phi, epsilon_1, delta_1, m, n, k alone: sharp, and coarse.
+
+Every function is elementwise in its array arguments (docs/theory, Bounds).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gaunlearn_jax.base import checks, numerics
+from gaunlearn_jax.base.arrays import Numbers, Whole
+from gaunlearn_jax.base.codes import Reason
+from gaunlearn_jax.models.problem import MarginProblem
+from gaunlearn_jax.theory.bound import Bound, bound_of, first_failing
+from gaunlearn_jax.theory.lemma_m import multiplier_bounds
+
+PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.1, 1.0, 0.5
+
+
+def sharp_relu(
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole,
+    weight_floor: Numbers | None = None,
+) -> Bound:  # fmt: skip
+    """Theorem R: epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho / B)^2) with rho = k beta_max kappa / sqrt(u_min^2),
+    kappa = phi sqrt(M) / sqrt(1 - psi - (M-1) phi), B^2 = M / (1 + psi + (M-1) phi), M = m - k.
+
+    `weight_floor` is u_min^2 (default 1/n). Hypotheses: psi <= 0.1, 4 m n phi <= 1, epsilon_1, delta_1 <= 1/2.
+    Source: docs/theory, Theorem R.
+
+    >>> sharp_relu(0.0, 1e-4, 0.0, 0.0, m=10, n=40, k=1)
+    Bound(epsilon=0.0019, delta=0, tau=2.007e-07, reason=every hypothesis holds)
+    """
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    floor = 1.0 / n if weight_floor is None else weight_floor
+    return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * xp.asarray(phi), 1.0 / xp.sqrt(floor), m, k)
+
+
+def sharp_linear_projection(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
+    """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1, hypothesis 4 m phi <= 1."""
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    return _sharp(psi, phi, epsilon, delta, 4.0 * m * xp.asarray(phi), 1.0, m, k)
+
+
+def _sharp(
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, eps_d: Any, gain: Any, m: int, k: Whole
+) -> Bound:
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    retained = m - xp.asarray(k)
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    inner = 1.0 - psi - (retained - 1) * phi
+    kappa = phi * xp.sqrt(retained) / xp.sqrt(xp.where(inner > 0, inner, 1.0))
+    rho = k * beta * gain * kappa
+    smallest = xp.sqrt(retained / (1.0 + psi + (retained - 1) * phi))
+    tau = numerics.one_minus_cos_of_sine(rho / smallest)
+    reason = first_failing(*_hypotheses(psi, eps_d, epsilon, delta), (defined & (inner > 0), Reason.UNDEFINED))
+    return bound_of(epsilon + rho, delta, tau, reason)
+
+
+def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole) -> Bound:
+    """The coarse form for networks, a corollary of Theorem R with the shape of the paper's Theorem 4.1 (k = 1).
+
+    With e = 4 m n phi: epsilon_1 + 9 e epsilon_1/(m - 9 e) + 23 k e/sqrt(m),
+    delta_1 + 9 e delta_1/(m - 9 e) + 22.6 k e/m, tau = 82 k^2 e/m. Undefined where 9 e >= m.
+    Source: docs/theory, Theorem R.
+    """
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    e = 4.0 * m * n * xp.asarray(phi)
+    room = m - 9 * e
+    grow = 9 * e / xp.where(room > 0, room, 1.0)
+    reason = first_failing(*_hypotheses(psi, e, epsilon, delta), (room > 0, Reason.UNDEFINED))
+    return bound_of(
+        epsilon * (1 + grow) + 23 * k * e / xp.sqrt(float(m)),
+        delta * (1 + grow) + 22.6 * k * e / m,
+        82 * xp.asarray(k) ** 2 * e / m,
+        reason,
+    )
+
+
+def sharp_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
+    """Theorem L (scaling certificate, tau = 0) from Lemma M: leakage l = k beta_max phi < 1,
+    epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Source: docs/theory, Theorem L."""
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    bound = leakage_bound(k * beta * phi, beta, epsilon, delta)
+    reason = first_failing(
+        *_hypotheses(psi, 4.0 * m * xp.asarray(phi), epsilon, delta),
+        (defined, Reason.UNDEFINED),
+        (bound.applicable, Reason.LEAKAGE),
+    )
+    return dataclasses.replace(bound, reason=reason)
+
+
+def coarse_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
+    """The coarse form for linear models, a corollary of Theorem L with the shape of the paper's Theorem 3.1 (k = 1).
+
+    With e = 4 m phi: epsilon_1 + epsilon_1 k e/(m - k e), delta_1 + delta_1 k e/(m - k e) + 7.2 k e/m, tau = 0.
+    Proved for k = 1 and wherever 3 k e <= m. Source: docs/theory, Theorem L.
+    """
+    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    e = 4.0 * m * xp.asarray(phi)
+    leak = xp.asarray(k) * e
+    grow = leak / xp.where(m > leak, m - leak, 1.0)
+    proved = (xp.asarray(k) == 1) | (3 * leak <= m)
+    reason = first_failing(*_hypotheses(psi, e, epsilon, delta), (proved & (m > leak), Reason.UNDEFINED))
+    zero = xp.zeros_like(grow)
+    return bound_of(epsilon * (1 + grow), delta * (1 + grow) + 7.2 * leak / m, zero, reason)
+
+
+def is_standard(net: Any) -> bool | Array:
+    """Whether every |u_j| = 1/sqrt(n), as lines with numeric constants assume."""
+    u = net.output_weights
+    return (
+        bool(np.allclose(np.abs(np.asarray(u)), u.shape[0] ** -0.5, rtol=1e-12, atol=0))
+        if not checks.is_traced(u)
+        else jnp.all(jnp.abs(jnp.abs(u) * u.shape[0] ** 0.5 - 1) < 1e-12)
+    )
+
+
+def _hypotheses(psi: Numbers, eps_d: Numbers, epsilon: Numbers, delta: Numbers) -> tuple[tuple[Any, Reason], ...]:
+    xp = numerics.array_namespace(psi, eps_d, epsilon, delta)
+    return (
+        (xp.asarray(psi) <= PSI_MAX, Reason.NORMS),
+        (xp.asarray(eps_d) <= EPS_D_MAX, Reason.CORRELATION),
+        (xp.asarray(epsilon) <= APPROXIMATION_MAX, Reason.STATIONARITY),
+        (xp.asarray(delta) <= APPROXIMATION_MAX, Reason.SLACKNESS),
+    )
+
+
+def leakage_bound(leakage: Numbers, top: Numbers, epsilon: Numbers, delta: Numbers) -> Bound:
+    """Theorem L for a given leakage l and largest multiplier: epsilon/(1-l), (delta + 2 l top)/(1-l)^2, tau = 0."""
+    xp = numerics.array_namespace(leakage, top, epsilon, delta)
+    leakage = xp.asarray(leakage)
+    room = xp.where(leakage < 1, 1 - leakage, 1.0)
+    zero = xp.zeros_like(leakage)
+    return bound_of(
+        epsilon / room, (delta + 2 * leakage * top) / room**2, zero, first_failing((leakage < 1, Reason.LEAKAGE))
+    )
+
+
+def worst_case(
+    problem: MarginProblem, kind: str, strength: str, psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *,
+    m: int, k: Whole,
+) -> Bound:  # fmt: skip
+    """The worst-case bound of a certificate of this kind ("projection", "scaling") at a strength ("sharp", "coarse"),
+    for a margin problem with one entry a point; ValueError where no theorem makes that promise."""
+    sizes: dict[str, Any] = {"m": m, "k": k}
+    n = {"n": problem.num_neurons}
+    found: dict[tuple[str, str], Callable[..., Bound]]
+    if problem.layout is not None or (problem.kinked and problem.slope != 0):
+        found = {}
+    elif problem.kinked:
+        found = {
+            ("projection", "sharp"): functools.partial(sharp_relu, **n),
+            ("projection", "coarse"): functools.partial(coarse_relu, **n),
+        }
+    else:
+        found = {
+            ("projection", "sharp"): sharp_linear_projection,
+            ("scaling", "sharp"): sharp_linear,
+            ("scaling", "coarse"): coarse_linear,
+        }
+    if (kind, strength) not in found:
+        known = ", ".join(" ".join(pair) for pair in found) or "none"
+        raise ValueError(f"no theorem promises a {strength} bound of the {kind} certificate here; there are: {known}")
+    return found[kind, strength](psi, phi, epsilon, delta, **sizes)

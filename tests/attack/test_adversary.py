@@ -1,0 +1,252 @@
+"""The adversary: derivatives against finite differences, a weakened bound is violated, files, resuming, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gaunlearn_jax as ga
+from gaunlearn_jax import kkt
+from gaunlearn_jax.base import numerics
+from gaunlearn_jax.theory import worst_case
+from verify.attack import candidates, search, targets
+from verify.attack.candidates import Candidate, Space
+from verify.cli import main
+from verify.exact import certificate_file
+from verify.suites.check import Check
+
+SMALL = Space("relu", 4, 4, 1)
+LINE = Space("linear", 5)
+LANES = 16
+
+
+def candidate(space: Space, seed: int = 0, loose: float = 0.0) -> Candidate:
+    """One random candidate, without a lane axis."""
+    drawn = search.fresh(np.random.default_rng(seed), space, 1)
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), drawn)
+    return one._replace(off=jnp.clip(one.off, -1, 1), loose=jnp.asarray(loose))
+
+
+@jax.jit
+def solved(c: Candidate) -> candidates.Start:
+    return candidates.solve(SMALL, True, candidates.data_of(SMALL, c), c.pattern, c.forget)
+
+
+@pytest.mark.parametrize("loose", [0.0, 1.0])
+def test_derivatives_on_the_active_sets_are_those_of_the_solution(loose):
+    """Against central differences of the whole solver, for the bounds that use the certificate and theta*."""
+
+    @jax.jit
+    def value(c: Candidate, start: candidates.Start) -> jax.Array:
+        e = candidates.instance(SMALL, c, start)
+        return jnp.stack([targets.target(name).sides(e).lhs for name in ("relu/sharp/epsilon", "identity/norm")])
+
+    slopes = jax.jit(jax.jacrev(lambda off, c, start: value(c._replace(off=off), start)))
+    checked = 0
+    for seed in range(6):
+        c = candidate(SMALL, seed, loose)
+        got = slopes(c.off, c, solved(c))
+        along = np.random.default_rng(seed).normal(size=c.off.shape)
+        step = 1e-5
+        ahead, behind = (c._replace(off=c.off + s * step * along) for s in (1, -1))
+        if not np.array_equal(solved(ahead).whole.preactivations == 0, solved(behind).whole.preactivations == 0):
+            continue  # the active sets change in between
+        expected = (value(ahead, solved(ahead)) - value(behind, solved(behind))) / (2 * step)
+        np.testing.assert_allclose(np.sum(got * along, axis=(1, 2)), expected, rtol=1e-5, atol=1e-8)
+        checked += 1
+    assert checked >= 4
+
+
+def test_the_point_of_an_instance_is_the_one_that_the_solver_found():
+    c = candidate(SMALL, 3)
+    start = solved(c)
+    e = candidates.instance(SMALL, c, start)
+    np.testing.assert_allclose(e.point.params, start.whole.params, atol=1e-12)
+    assert int(e.point.status) == 0
+    assert float(e.point.epsilon) < 1e-13
+    first = kkt.solve_pattern(e.problem, start.whole.selection, ~c.forget, 0)
+    np.testing.assert_allclose(e.retrained[0], first.params, atol=1e-12)
+
+
+@pytest.mark.parametrize("space", [SMALL, LINE, Space("linear", 5, eps_d=3.9, psi=0.15)])
+def test_hypotheses_hold_by_construction(space):
+    rng = np.random.default_rng(0)
+    for size in (0.1, 1e3):
+        c = candidate(space)._replace(
+            off=jnp.asarray(size * rng.normal(size=(space.m, space.m))),
+            diagonal=jnp.asarray(size * rng.normal(size=space.m)),
+        )
+        x = candidates.points(space, c)
+        psi, phi, eps_d = ga.data.assumptions(candidates.dataset(x, c.labels), space.network())
+        assert psi <= space.psi
+        assert phi <= space.phi
+        assert eps_d <= space.eps_d
+        assert np.linalg.eigvalsh(numerics.gram(x))[0] >= 1 - space.psi - (space.m - 1) * space.phi - 1e-12
+
+
+def test_approximate_points_stay_feasible_and_keep_their_selection():
+    c = candidate(SMALL, 5, loose=1.0)
+    point = candidates.instance(SMALL, c, solved(c)).point
+    assert float(point.epsilon) > 1e-4
+    assert float(point.margin) >= 1
+    z, s = np.asarray(point.preactivations), np.asarray(point.selection)
+    assert np.all(s[z > 0] == 1)
+    assert np.all(s[z < 0] == 0)
+
+
+def test_no_sign_contradicts_its_selection():
+    """At vertices of the box of Gram matrices pre-activations cancel to 1e-18, of either sign; one that crosses zero on
+    the second solve would be active without a multiplier, and no KKT point."""
+    lanes = 256
+    some = search.fresh(np.random.default_rng(0), Space("relu", 4, 6, 1), lanes)
+    some = some._replace(off=9 * np.sign(some.off), diagonal=9 * np.sign(some.diagonal), loose=np.zeros(lanes))
+
+    def contradictions(c: Candidate) -> tuple[jax.Array, jax.Array]:
+        space = Space("relu", 4, 6, 1)
+        start = candidates.solve(space, False, candidates.data_of(space, c), c.pattern, c.forget)
+        point = candidates.instance(space, c, start).point
+        z, s = point.preactivations, point.selection
+        smallest = jnp.min(jnp.where(z == 0, 1.0, jnp.abs(z)))
+        return jnp.sum(((z > 0) & (s < 1)) | ((z < 0) & (s > 0))), smallest
+
+    found, smallest = jax.jit(jax.vmap(contradictions))(jax.tree.map(jnp.asarray, some))
+    assert np.sum(found) == 0
+    assert np.sum(smallest < 1e-16) > 5
+
+
+def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
+    """Lemma M's upper bound is attained; 5 % below it the search must find a counterexample, and prove it."""
+    pytest.importorskip("flint")
+    from verify.exact import balls, inequalities, statements
+
+    state = search.search("multipliers/upper", LINE, seconds=100, lanes=LANES, folder=tmp_path, factor=0.95)
+    assert state.violated(0.95)
+    assert not state.violated()
+    path = tmp_path / f"best-{search.stem(state.target, LINE)}.json"
+    assert statements.check_files([path])[0] == 0  # the instance is what it claims to be
+    q = balls.Quantities(certificate_file.parse(certificate_file.read(path)[0]))
+    entries, _ = inequalities.NAMED["multipliers/upper"].sides(q)
+    assert any(lhs > 0.95 * rhs for lhs, rhs in entries)
+    assert all(lhs <= rhs for lhs, rhs in entries)
+    assert max(float(lhs / rhs) for lhs, rhs in entries) == pytest.approx(state.ratio, rel=1e-9)
+
+
+def test_a_search_goes_on_where_it_was_stopped(tmp_path):
+    options = {"lanes": LANES, "folder": tmp_path}
+    first = search.search("multipliers/upper", LINE, seconds=1e-3, **options)
+    assert first.generation == 1
+    again = search.load(tmp_path, "multipliers/upper", LINE, 0, LANES)
+    assert again.generation == 1
+    assert again.ratio == first.ratio
+    second = search.search("multipliers/upper", LINE, seconds=again.seconds + 0.2, **options)
+    assert second.generation > 1
+    assert second.ratio >= first.ratio
+    assert not list(tmp_path.glob(".*.part"))
+    state = next(tmp_path.glob("state-*.npz"))
+    with pytest.raises(ValueError, match="belongs to another search"):
+        search.search("multipliers/upper", LINE, seed=1, **options)
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is not the state of a search"):
+        search.search("multipliers/upper", LINE, **options)
+
+
+def test_populations_stay_well_formed():
+    rng = np.random.default_rng(1)
+    space = Space("relu", 5, 6, 2)
+    lanes = 40
+    some = search.fresh(rng, space, lanes)
+    sides = Check(*(np.ones(lanes) * v for v in (0.5, 1.0, 0.0, 0.0, 1.0, 0.0)))._replace(
+        converged=np.ones(lanes, bool)
+    )
+    for _ in range(5):
+        some = search.breed(rng, space, (some, sides), lanes)
+        assert np.all(np.sum(some.forget, axis=1) == 2)
+        assert np.all(np.abs(np.sum(some.labels, axis=1)) < 5)
+        assert np.all(np.abs(some.labels) == 1)
+        assert some.pattern[:, ::2].any(axis=1).all()
+        assert some.pattern[:, 1::2].any(axis=1).all()
+        assert set(np.unique(some.loose)) <= {0.0, 1.0}
+
+
+COMMAND = ["--points", "5", "--lanes", str(LANES), "--minutes", "0.001"]
+
+
+def test_the_command_searches_proves_and_passes(tmp_path, capsys):
+    pytest.importorskip("flint")
+    assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "no violation found" in shown
+    assert "15 proved" in " ".join(shown.split())
+    (path,) = tmp_path.glob("best-*.json")
+    assert main.main(["check", str(path)]) == 0
+
+
+def test_a_false_bound_is_reported_with_a_counterexample(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("flint")
+    true = worst_case.sharp_linear_projection
+
+    def false(*given, **sizes):
+        bound = true(*given, **sizes)
+        return dataclasses.replace(bound, epsilon=0.1 * bound.epsilon)
+
+    monkeypatch.setattr(worst_case, "sharp_linear_projection", false)
+    for made in (search._step, search._exported):
+        made.cache_clear()
+    assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 1
+    for made in (search._step, search._exported):
+        made.cache_clear()
+    assert "violated: linear/projection/epsilon" in capsys.readouterr().out
+    (path,) = tmp_path.glob("counterexample-*.json")
+    capsys.readouterr()
+    assert main.main(["check", str(path)]) == 1
+    refuted = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " refuted: " in line]
+    assert refuted == ["bound.stated"]  # the file's right-hand side is not that of the theorem
+    certificate_file.parse(certificate_file.read(path)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["relux"], "did you mean relu?"),
+        (["relu/sharp/epsilom"], "did you mean relu/sharp/epsilon?"),
+        (["relu", "--points", "1"], "at least 2 points"),
+        (["relu", "--neurons", "1"], "one of each sign"),
+        (["relu", "--forget", "10"], "1 <= k < m"),
+        (["linear", "--eps-d", "5"], "singular Gram matrices"),
+        (["linear", "--eps-d", "nan"], "singular Gram matrices"),
+        (["linear", "--psi", "1"], "0 <= psi < 1"),
+        (["linear", "--minutes", "0"], "expected a positive number"),
+        (["linear", "--lanes", "2"], "at least 4 candidates"),
+        (["linear", "--seed", "-1"], "a number >= 0"),
+    ],
+)
+def test_bad_options_are_named(arguments, message, tmp_path, capsys):
+    assert main.main(["falsify", *arguments, "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_listed_claim_of_a_target_exists():
+    from verify.suites import registry
+
+    known = set(registry.CLAIMS.names)
+    assert {name.split("/")[0] for name in targets.targets()} <= known
+    assert targets.select("all") == list(targets.targets())
+    assert targets.select("identity") == ["identity/retrained", "identity/separation", "identity/norm"]
+
+
+def test_every_target_has_a_bound_or_an_inequality_that_the_checker_derives():
+    assert {name for name, attack in targets.targets().items() if attack.bound is None} == set(
+        certificate_file.INEQUALITIES
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear/sharp/delta", "retrain/distance"])
+def test_no_bound_is_violated(name):
+    state = search.search(name, LINE, seconds=10, lanes=LANES)
+    assert not state.violated()
+    assert state.ratio > 0.3

@@ -1,0 +1,353 @@
+"""The named inequality of a certificate document in the arithmetic of `exact_fractions`: dumb and independent.
+
+Every inequality is a list of entries lhs <= rhs, and rows are coefficients as over there. Only square roots and largest
+eigenvalues are approximated, the second by a bracket whose ends must give the same answer.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from reference.exact_fractions import Instance, Row, answers, fractions, positive_definite, root, solve
+
+TIE = Fraction(1, 2**400)  # sides this close count as equal: far above the error of root(), far below any float
+ZERO, ONE = Fraction(0), Fraction(1)
+ORIGINAL = ["original.selection", "original.stationarity", "original.slackness", "original.feasibility"]
+CERTIFICATE = ["certificate.selection", "certificate.stationarity", "certificate.feasibility"]
+ASSUMED = [*ORIGINAL, "assumption"]
+HYPOTHESES = {
+    "multipliers/upper": ASSUMED, "multipliers/lower": ASSUMED, "multipliers/margin": ASSUMED,
+    "activations/shift": ASSUMED, "estimators/multiplier": ORIGINAL, "estimators/coarse": ASSUMED,
+    "estimators/epsilon": ORIGINAL, "identity/separation": CERTIFICATE,
+    "identity/retrained": ORIGINAL[:1], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
+    "retrain/distance": ORIGINAL, "retrain/tau": ORIGINAL,
+    "retrain/ball": ORIGINAL, "retrain/ball_tau": ORIGINAL, "step_size/lower": [*CERTIFICATE, "angle"],
+}  # fmt: skip
+Missing = StopIteration  # a hypothesis fails, or what `solve` raises: a system is singular
+Sides = list[tuple[Fraction, Fraction]]
+
+
+def need(condition: bool) -> None:
+    if not condition:
+        raise Missing
+
+
+def inequality(document: dict[str, Any]) -> bool | None:
+    """Whether the named inequality holds in all entries; None without a meaning or where a hypothesis fails."""
+    found = [all(low <= high + TIE for low, high in sides) for sides in all_sides(document)]
+    assert len(set(found)) < 2, "the bracket of lambda_max does not decide"
+    return found[0] if found else None
+
+
+def inequality_sides(document: dict[str, Any]) -> Sides:
+    """(lhs, rhs) of every entry, lambda_max at the middle of its bracket; empty where `inequality` is None."""
+    found = all_sides(document)
+    return found[len(found) // 2] if found else []
+
+
+def all_sides(document: dict[str, Any]) -> list[Sides]:
+    """The entries, once for each value of B_T (lower end, middle, upper end) if the inequality contains it."""
+    if document.get("inequality") is None:
+        return []
+    known, name = answers(document), document["inequality"]["name"]
+    try:
+        need(all(known[needed] is True for needed in ["gram", *HYPOTHESES[name]]))
+        x, (group, part) = Case(document), name.split("/")
+        floors = x.floors() if name in ("identity/separation", "identity/norm", "step_size/lower") else [ZERO]
+        return [getattr(x, group)(part, floor) for floor in floors]
+    except Missing:
+        return []
+
+
+def minus(a: list[Row], b: list[Row]) -> list[Row]:
+    return [[v - w for v, w in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
+
+
+class Case(Instance):
+    """An instance with its margins q, beta and U; every group of inequalities is a method."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document)
+        self.solve_all()
+        self.margins = self.margins_of(self.z)
+        self.beta = [sum(u * u * self.mu[j][e] for j, u in enumerate(self.u)) for e in range(len(self.row))]
+        self.u2, self.given = sum(u * u for u in self.u), (document.get("inequality") or {}).get("solution") or {}
+
+    def norm(self, rows: list[Row], share: Fraction = ZERO) -> Fraction:
+        """Of rows + share W_perp."""
+        return root(self.inner(rows, rows) + share**2 * self.omega)
+
+    def distance(self, a: list[Row], b: list[Row], share: Fraction = ZERO) -> Fraction:
+        """1 - cos between a + W_perp and b + share W_perp."""
+        aa, bb = self.inner(a, a) + self.omega, self.inner(b, b) + share**2 * self.omega
+        need(aa > 0 and bb > 0)
+        return 1 - (self.inner(a, b) + share * self.omega) / root(aa * bb)
+
+    def angle_to_span(self, rows: list[Row]) -> tuple[Fraction, Fraction]:
+        """Sine and cosine of the angle between rows + W_perp and the span of the retained points."""
+        whole, inside = self.inner(rows, rows) + self.omega, [self.project(row) for row in rows]
+        need(whole > 0)
+        share = self.inner(inside, inside) / whole
+        return root(1 - share), root(share)
+
+    def largest_eigenvalue(self, points: list[int]) -> tuple[Fraction, Fraction, Fraction]:
+        """Upper end, middle, lower end of a 2^-100 bracket: t > lambda_max iff t I - K is positive definite."""
+        low, high = max(self.k[i][i] for i in points), sum((self.k[i][i] for i in points), ZERO)
+        while high - low > low / 2**100:
+            t = (low + high) / 2
+            above = positive_definite([[t * (i == j) - self.k[i][j] for j in points] for i in points])
+            low, high = (low, t) if above else (t, high)
+        return high, (low + high) / 2, low
+
+    def floors(self) -> list[Fraction]:
+        """B_T: one value if linear, else the lower end, the middle and the upper end of its bracket."""
+        if self.linear:
+            need(bool(self.given))
+            lam = [v * (a in self.retained) for a, v in enumerate(fractions(self.given["multipliers"]))]
+            made = self.q([[lam[a] for a in self.owner]] * self.n)
+            square = 2 * sum(lam) - self.inner(made, made)
+            need(min(lam) >= 0 and square > 0)
+            return [root(square)]
+        squares = [ZERO, ZERO, ZERO]
+        for group in {self.groups[a] if self.slope == 0 else 0 for a in self.retained}:
+            mine = [a for a in self.retained if self.slope != 0 or self.groups[a] == group]
+            rows = {r for r, a in zip(self.row, self.owner, strict=True) if a in mine}
+            least = {i: max(self.least(a) for a in mine if self.point[a] == i) for i in {self.point[a] for a in mine}}
+            for end, t in enumerate(self.largest_eigenvalue(sorted(rows))):
+                squares[end] += sum(least.values()) / t
+        return [root(v) for v in squares]
+
+    def least(self, a: int) -> Fraction:
+        """What |z|^2 at the entries of constraint a must be for its margin to be 1."""
+        helping = ZERO
+        for e, owner in enumerate(self.owner):
+            for row in self.v if owner == a else []:
+                helping += max(row[e], abs(self.slope) * -row[e]) ** 2 if self.slope else max(row[e], ZERO) ** 2
+        need(helping > 0)
+        return 1 / helping
+
+    def star(self) -> list[Row]:
+        """Coefficients of theta*, which must satisfy every condition exactly."""
+        need(bool(self.given))
+        lam, mu = self.read(self.given)
+        programme = Programme(self, fractions(self.given["preactivations"]), lam, mu)
+        programme.solve()
+        need(not programme.wrong())
+        return programme.q
+
+    def multipliers(self, part: str, _: Fraction) -> Sides:
+        need(self.one_output and self.slope in (0, 1))
+        eps, delta, psi, phi = (self.claim[key] for key in ("epsilon_1", "delta_1", "psi", "phi"))
+        if part == "margin":
+            triples = [(q, b, self.k[i][i]) for i, (q, b) in enumerate(zip(self.margins, self.beta, strict=True))]
+            return [(abs(q - b * a), phi * (sum(self.beta) - b) + eps * root(a * self.u2)) for q, b, a in triples]
+        a = 1 - psi - (self.m - 1) * phi
+        need(a > 0)
+        b = 1 + eps * root((1 - psi) * self.u2)
+        top = (b + root(b * b + 4 * a * self.u2 * delta)) / (2 * a)
+        low = (1 - (self.m - 1) * phi * top - eps * root((1 + psi) * self.u2)) / (1 + psi)
+        return [(v, top) if part == "upper" else (low, v) for v in self.beta]
+
+    def activations(self, part: str, _: Fraction) -> Sides:
+        shifts = [self.preactivations_of(row) for row in self.h]
+        gone = [e for e, a in enumerate(self.owner) if a not in self.retained]
+        bounds = [self.claim["phi"] * sum(abs(v[e] * self.mu[j][e]) for e in gone) for j, v in enumerate(self.v)]
+        return [(abs(shifts[j][r]), bounds[j]) for j in range(self.n) for r in self.rows_left]
+
+    def estimators(self, part: str, _: Fraction) -> Sides:
+        need(len(self.forget) > 0 and self.one_output)
+        result, eps, estimates = [], self.claim["epsilon_1"], {}
+        for r in self.forget:
+            acting, others = [j for j in range(self.n) if self.linear or self.z[j][r] > 0], {*range(self.m)} - {r}
+            scale = self.k[r][r] * sum(self.u[j] ** 2 for j in acting)
+            need(scale > 0)
+            cross = sum(abs(self.k[i][r]) * self.u[j] ** 2 * abs(self.mu[j][i]) for i in others for j in acting) / scale
+            coarse = self.claim["phi"] * sum(self.lam[i] for i in others) / self.k[r][r]
+            high = coarse + eps / root(scale) if part == "coarse" else cross + eps * root(scale) / scale
+            estimates[r] = sum(self.v[j][r] * self.z[j][r] for j in acting) / scale
+            result.append((abs(estimates[r] - self.lam[r]), high))
+        return self.estimated_step(estimates, [high for _, high in result]) if part == "epsilon" else result
+
+    def estimated_step(self, estimates: dict[int, Fraction], errors: Row) -> Sides:
+        """The residual of theta - (I-P) h', where h' has the estimates in place of the multipliers."""
+        need(all(self.lam[r] > 0 for r in estimates))
+        change = [estimates[i] / self.lam[i] if i in estimates else ZERO for i in range(self.m)]
+        removed = [[v * c for v, c in zip(row, change, strict=True)] for row in self.h]
+        point = minus(self.c, minus(removed, [self.project(row) for row in removed]))
+        high = self.claim["epsilon_1"] + self.norm([self.project(row) for row in self.h])
+        for r, error in zip(estimates, errors, strict=True):
+            x_r = [Fraction(i == r) for i in range(self.m)]
+            outside = root(self.inner([x_r], minus([x_r], [self.project(x_r)])))
+            high += (
+                error
+                * root(sum(u * u * abs(row[r]) for u, row in zip(self.u, self.mu, strict=True)) / self.lam[r])
+                * outside
+            )
+        return [(self.norm(minus(point, minus(self.q(self.mu), self.h)), ONE), high)]
+
+    def identity(self, part: str, floor: Fraction) -> Sides:
+        if part == "norm":
+            star = [self.norm(self.star())] if self.given else []
+            return [(floor * (1 - Fraction(1, 2**60)), value) for value in [self.norm(self.c2, self.factor), *star]]
+        separation, (sine, cosine) = part == "separation", self.angle_to_span(self.c)
+        epsilon = self.claim["epsilon"] / floor if separation else Fraction(1, 2**60)
+        other, share = min(ONE, epsilon), self.factor if separation else ZERO
+        low = ZERO if sine <= other else 1 - (cosine * root(1 - other**2) + sine * other)
+        return [(low, self.distance(self.c, self.c2 if separation else self.star(), share))]
+
+    def retrain(self, part: str, _: Fraction) -> Sides:
+        need(self.step == 1)
+        star, inside = self.star(), [self.project(row) for row in self.h]
+        point = minus(self.c, minus(self.h, inside))
+        e = self.norm(minus(point, minus(self.q(self.mu), self.h)), ONE)  # e + P h = point - sum over T
+        bound = (e + root(e * e + 4 * sum(self.lam[i] * (self.margins[i] - 1) for i in self.retained))) / 2
+        if part.startswith("ball"):
+            return self.ball(part, star, inside, point)
+        if part == "distance":
+            return [(self.norm(minus(point, star), ONE), bound)]
+        size, rho = self.norm(point, ONE), self.norm(inside)
+        need(size > max(rho, bound))
+        s1, s2 = rho / size, bound / size
+        return [(self.distance(self.after, star), 1 - (root(1 - s1**2) * root(1 - s2**2) - s1 * s2))]
+
+    def ball(self, part: str, star: list[Row], inside: list[Row], point: list[Row]) -> Sides:
+        """Within R of the centre of [theta_L, theta~], theta_L = sum over T."""
+        low = minus(self.q(self.mu), self.h)
+        centre = [[(a + b) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(low, point, strict=True)]
+        half = Fraction(1, 2)
+        apart = self.norm(minus(point, low), ONE)
+        slack = sum(self.lam[i] * (self.margins[i] - 1) for i in self.retained)
+        radius, room = root(apart**2 / 4 + slack), 1 + Fraction(1, 2**60)
+        if part == "ball":
+            return [
+                (self.norm(minus(self.after, star), ONE), (self.norm(minus(self.after, centre), half) + radius) * room)
+            ]
+        size = self.norm(centre, half)
+        need(size > radius)
+        turn, sine = self.distance(self.after, centre, half), radius / size
+        need(turn < 1)
+        cosine = (1 - turn) * root(1 - sine**2) - root(turn * (2 - turn)) * sine
+        return [(self.distance(self.after, star), (1 - cosine) * room)]
+
+    def step_size(self, part: str, floor: Fraction) -> Sides:
+        (sine, cosine), tau = self.angle_to_span(self.after), self.claim["tau"]
+        return [(floor * max(ZERO, sine * (1 - tau) - cosine * root(tau * (2 - tau))), self.claim["epsilon"])]
+
+
+class Programme:
+    """Q_T on given sets: True for constraints of the support, a slope for every pair of a neuron and an entry; None:
+    the neuron has a kink at the entry's row, where all its free pairs of the support share one variable."""
+
+    def __init__(self, x: Case, z: list[Row], lam: Row, mu: list[Row]) -> None:
+        self.x, self.entries = x, [e for e, a in enumerate(x.owner) if a in x.retained]
+        self.free = [(j, e) for j in range(x.n) for e in self.entries if x.v[j][e] < 0 and not x.linear]
+        self.sets: dict[Any, Any] = {a: lam[a] > 0 for a in x.retained}
+        for j, e in [(j, e) for j in range(x.n) for e in self.entries]:
+            top, own = x.lam[x.owner[e]], lam[x.owner[e]]
+            active = ONE if x.linear or x.z[j][x.row[e]] > 0 else x.slope
+            self.sets[j, e] = x.mu[j][e] / top if top > 0 and not x.linear else active
+            if (j, e) in self.free:
+                kink = z[j][x.row[e]] == 0 and x.slope * own < mu[j][e] < own
+                self.sets[j, e] = None if kink else ONE if mu[j][e] == own > 0 else x.slope
+        for j, r in {(j, x.row[e]) for j, e in self.free if self.sets[j, e] is None}:
+            self.move(j, r, None)
+
+    def together(self, j: int, r: int) -> list[int]:
+        """The free entries of the support at a row."""
+        return [e for i, e in self.free if i == j and self.x.row[e] == r and self.sets[self.x.owner[e]]]
+
+    def move(self, j: int, r: int, slope: Fraction | None) -> None:
+        self.sets.update({(j, e): slope for e in self.together(j, r)})
+
+    def kinks(self) -> list[tuple[str, int, int]]:
+        return sorted({("kink", j, self.x.row[e]) for j, e in self.free
+                       if self.sets[j, e] is None and self.sets[self.x.owner[e]]})  # fmt: skip
+
+    def assign(self, values: dict[Any, Fraction]) -> None:
+        """Set lambda, the coefficients and the pre-activations from the unknowns that are not zero."""
+        x = self.x
+        self.values, self.lam = values, [values.get(a, ZERO) for a in range(len(x.point))]
+        rest = [[ZERO] * len(x.owner) for _ in range(x.n)]
+        for e in self.entries:
+            for j in range(x.n):
+                rest[j][e] = (self.sets[j, e] or ZERO) * self.lam[x.owner[e]]
+        self.q = x.q(rest)
+        for _, j, r in self.kinks():
+            self.q[j][r] += values.get(("kink", j, r), ZERO)
+        self.z = [x.preactivations_of(row) for row in self.q]
+
+    def constraint(self, a: int) -> Fraction:
+        """F_a with the slopes, off the support with v sigma(z) on free pairs."""
+        out = ZERO
+        for e in [e for e in self.entries if self.x.owner[e] == a]:
+            for j, row in enumerate(self.z):
+                value = row[self.x.row[e]]
+                concave = not self.sets[a] and (j, e) in self.free
+                out += self.x.v[j][e] * (self.x.sigma(value) if concave else (self.sets[j, e] or ZERO) * value)
+        return out
+
+    def solve(self) -> None:
+        """Solve the dense linear system, one column for each unknown; StopIteration if it is singular."""
+        tops, kinks = [a for a in self.x.retained if self.sets[a]], self.kinks()
+        need(bool(tops))
+        names, columns = [*tops, *kinks], []
+        for name in names:
+            self.assign({name: ONE})
+            columns.append([self.constraint(a) for a in tops] + [self.z[j][r] for _, j, r in kinks])
+        found = solve([list(row) for row in zip(*columns, strict=True)], [Fraction(v in tops) for v in names])
+        self.assign(dict(zip(names, found, strict=True)))
+
+    def share(self, j: int, r: int) -> Fraction:
+        """The selection that all free pairs of the support have at a kink, if they have one in common."""
+        weight = sum(self.x.v[j][e] * self.lam[self.x.owner[e]] for e in self.together(j, r))
+        need(weight != 0)
+        return self.values["kink", j, r] / weight
+
+    def wrong(self) -> list[tuple[Any, Any]]:
+        """Violated conditions, as changes that would mend them: (constraint, whether it is of the support) or
+        ((neuron, row), slope)."""
+        changes: list[tuple[Any, Any]] = [(a, False) for a in self.x.retained if self.lam[a] < 0]
+        changes += [(a, True) for a in self.x.retained if not self.sets[a] and self.constraint(a) < 1]
+        for _, j, r in self.kinks():
+            most = sum(self.x.v[j][e] * self.lam[self.x.owner[e]] for e in self.together(j, r))  # at mu = lambda
+            if not most <= self.values["kink", j, r] <= self.x.slope * most:
+                changes.append(((j, r), ONE if self.values["kink", j, r] < most else self.x.slope))
+        for j, e in [(j, e) for j, e in self.free if self.sets[self.x.owner[e]] and self.sets[j, e] is not None]:
+            z = self.z[j][self.x.row[e]]
+            if z < 0 if self.sets[j, e] == 1 else z > 0:
+                changes.append(((j, self.x.row[e]), None))
+        return changes
+
+
+def solution(document: dict[str, Any]) -> dict[str, Any]:
+    """Floats of theta* for the document: all free pairs start as kinks, wrong ones move until none is."""
+    x = Case(document)
+    inside = [[(1 + x.slope) / 2] * len(x.owner)] * x.n
+    programme = Programme(x, [[ZERO] * x.m] * x.n, [ONE] * len(x.point), inside)
+    for trial in range(200):
+        programme.solve()
+        changes = programme.wrong()
+        if not changes:
+            return _floats(programme, document["format"]["version"])
+        for where, what in changes if trial < 100 else changes[:1]:
+            if isinstance(where, tuple):
+                programme.move(*where, what)
+            else:
+                programme.sets[where] = what
+    raise AssertionError("no solution found")
+
+
+def _floats(programme: Programme, version: int) -> dict[str, Any]:
+    """Pre-activations, multipliers, and mu (version 1) or the selection (version 2)."""
+    x, out = programme.x, [[float(programme.x.slope)] * len(programme.x.owner) for _ in range(programme.x.n)]
+    for j in range(x.n):
+        for e in programme.entries:
+            s, top = programme.sets[j, e], float(programme.lam[x.owner[e]])
+            found = float(programme.share(j, x.row[e]) if s is None and programme.sets[x.owner[e]] else s or x.slope)
+            out[j][e] = found * top if version == 1 else found
+    z = [[float(v) for v in row] for row in programme.z]
+    return {
+        "preactivations": z, "multipliers": [float(v) for v in programme.lam],
+        "mu" if version == 1 else "selection": out,
+    }  # fmt: skip

@@ -1,0 +1,83 @@
+"""What README and documentation say was found is what the commands gave: docs/found holds their output."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from xml.dom import minidom
+
+import pytest
+
+from verify.report import findings
+
+ROOT = Path(__file__).parent.parent
+FOUND = ROOT / "docs" / "found"
+
+
+@pytest.fixture(scope="module")
+def maker():
+    """docs/found.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_found", ROOT / "docs" / "found.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_found"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_is_what_the_commands_gave(maker):
+    seen = []
+    for page in maker.pages():
+        text = page.read_text(encoding="utf-8")
+        assert maker.put_tables(page) == text, page
+        seen += re.findall(r"<!-- found: (\w+) -->", text)
+        assert text.count("<!-- end -->") == len(re.findall(r"<!-- found: (\w+) -->", text)), page
+    assert set(seen) == set(maker.TABLES)
+
+
+def test_a_changed_number_is_noticed(maker, tmp_path):
+    page = tmp_path / "page.md"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    page.write_text(text.replace("2·10⁷", "3·10⁷"), encoding="utf-8")
+    assert maker.put_tables(page) == text
+
+
+def test_one_table_of_dimensions_everywhere():
+    """README, design record and theory give the same dimensions, and nobody gives others."""
+    table = re.search(r"<!-- found: dimensions -->.*?<!-- end -->", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert table
+    for page in ("docs/design.md", "docs/claims.md", "docs/theory/bounds.md"):
+        assert table[0] in (ROOT / page).read_text(), page
+
+
+def test_the_page_of_the_default_run_fits():
+    found = json.loads((FOUND / "default.json").read_text())
+    head = findings.textwrap.wrap(findings.setting(found["grid"]), findings.WIDTH)
+    lines = head + findings.lines(found["findings"])
+    assert len(found["findings"]) == 15
+    assert len(lines) + 5 <= 40  # verdict, totals, the file, what more there is
+    assert max(map(len, lines)) <= 80
+
+
+def test_every_file_says_its_command(maker):
+    asked = {"default": "run", "dimensions": "run linear relu identity", "sources": "run steps --models linear"}
+    for name, words in asked.items():
+        assert json.loads((FOUND / f"{name}.json").read_text())["command"].startswith(f"gaunlearn {words}")
+        assert f"gaunlearn {words}" in maker.__doc__
+
+
+def test_pictures_are_small_sound_and_described():
+    used = set()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert len(words) > 20, page
+            used.add((page.parent / target).resolve())
+    pictures = set((ROOT / "docs" / "pictures").glob("*"))
+    assert pictures <= used
+    for path in pictures:
+        assert path.stat().st_size < 60_000
+        assert minidom.parse(str(path)).documentElement.tagName == "svg"

@@ -1,0 +1,1 @@
+"""The independent checker, which imports nothing outside this folder."""

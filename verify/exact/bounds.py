@@ -1,0 +1,113 @@
+"""The bounds of (epsilon, delta, tau) that a certificate file may name, as balls.
+
+Source: docs/theory, Theorem P; Theorems R and L; Coarse forms.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from verify.exact.balls import Check, Quantities, arb, root
+
+WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
+
+
+class Sides(NamedTuple):
+    """Right-hand sides of a bound, its hypotheses, and what its tau part assumes besides."""
+
+    hypotheses: list[Check]
+    epsilon: Any
+    delta: Any
+    tau: Any
+    angle: list[Check]
+
+
+@functools.lru_cache(maxsize=1)
+def sides(q: Quantities) -> Sides:
+    """The bound of q's document. It may be called for a document with a bound only."""
+    bound = q.d.bound
+    assert bound is not None
+    name, instance, coarse = bound["name"], bound["strength"] == "instance", bound["strength"] == "coarse"
+    hypotheses = _plain(q, name, instance, coarse)
+    if any(check.low > check.high for check in hypotheses):
+        nothing = arb.nan()
+        return Sides(hypotheses, nothing, nothing, nothing, [])
+    if not instance:
+        hypotheses.append(Check(0, q.gap(len(q.rows)), "1 - psi - (m - 1) phi is not positive", True))
+    if coarse:
+        return _coarse(q, hypotheses, bound["margin"])
+    if name == "scaling":
+        return _scaling(q, instance, hypotheses)
+    return _projection(q, instance, hypotheses, name == "span", bound["margin"])
+
+
+def _plain(q: Quantities, name: str, instance: bool, coarse: bool) -> list[Check]:
+    """The hypotheses that take no arithmetic: the step, the kind, and what sort of problem it is."""
+    linear, scaling = not q.problem.kinked, name == "scaling"
+    one_neuron = q.n == 1 and all(abs(v) == 1 for v in q.problem.amplitudes[0])
+    plain = [
+        (q.d.step_scale == 1 or (instance and name == "projection"), "the step scale is not 1"),
+        (instance or name != "span", "the span certificate has no worst-case bound"),
+        (linear if scaling else not (coarse and linear), "the model is of the other kind"),
+        (instance or not scaling or one_neuron, "the model is not one neuron with amplitudes +-1"),
+    ]
+    hypotheses = [Check(int(not holds), 0, text) for holds, text in plain]
+    return hypotheses if instance else hypotheses + q.one_output + q.unit_slopes
+
+
+def _projection(q: Quantities, instance: bool, hypotheses: list[Check], span: bool, margin: float) -> Sides:
+    """epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho/N + margin)^2).
+
+    Instance: rho = |Ph|, N = |theta - (I-P) h|; at step c, epsilon_1 + rho + |1-c| |(I-P) h| and c rho; for
+    the span certificate, in tau, sqrt(rho^2 + epsilon_1^2) and N = |P theta|. Worst case:
+    rho = k beta_max kappa / min |u_j| and N^2 = M / (U (1 + psi + (M-1) phi)).
+    """
+    claim = q.claim
+    if instance:
+        inside = q.inner_inside(q.z_step, q.z_step)
+        rest = q.inner(q.z_step, q.z_step) - inside
+        side, norm = q.step * root(inside), root(q.inner(q.z_tilde, q.z_tilde) + q.omega)
+        extra = root(inside) + abs(1 - q.step) * root(rest)
+        if span:
+            side, norm = root(inside + claim["epsilon_1"] ** 2), root(q.inner_inside(q.z, q.z))
+    else:
+        count = len(q.problem.retained)
+        kappa = claim["phi"] * root(count) / root(q.gap(count))
+        side = extra = q.k * q.beta_max * kappa / min(u for u in q.u if u > 0)
+        norm = root(count / (q.weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
+    sine = side / norm + margin
+    tau, angle = sine**2 / (1 + root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
+    return Sides(hypotheses, claim["epsilon_1"] + extra, claim["delta_1"], tau, angle)
+
+
+def _scaling(q: Quantities, instance: bool, hypotheses: list[Check]) -> Sides:
+    """epsilon_1/(1-l), (delta_1 + 2 l lambda_max)/(1-l)^2, 0, with l the largest change of a retained margin under the
+    step, or k beta_max phi."""
+    leak, largest = q.k * q.beta_max * q.claim["phi"], q.beta_max
+    if instance:
+        changes = q.margins(q.z_step)  # linear in the pre-activations
+        leak = functools.reduce(arb.max, [abs(changes[a]) for a in q.problem.retained])
+        largest = max(q.d.original.multipliers[a] for a in q.problem.retained)
+    hypotheses.append(Check(leak, 1, "the leakage is not below 1", True))
+    delta = (q.claim["delta_1"] + 2 * leak * largest) / (1 - leak) ** 2
+    return Sides(hypotheses, q.claim["epsilon_1"] / (1 - leak), delta, arb(0), [])
+
+
+def _coarse(q: Quantities, hypotheses: list[Check], margin: float) -> Sides:
+    """The closed forms in e = 4 m n phi, where x = k e/m (linear, Theorem L) or 9 e/m (Theorem R)."""
+    m, k, linear = len(q.rows), q.k, not q.problem.kinked
+    e, eps, delta = 4 * m * q.n * q.claim["phi"], q.claim["epsilon_1"], q.claim["delta_1"]
+    x, off = (k if linear else 9) * e / m, [abs(q.n * u**2 - 1) for u in q.u]
+    hypotheses += [
+        Check(q.claim["psi"], arb(1) / 10, "psi exceeds 0.1"),
+        Check(e, 1, "eps_d exceeds 1"),
+        Check(eps, 0.5, "epsilon_1 exceeds 0.5"),
+        Check(delta, 0.5, "delta_1 exceeds 0.5"),
+        Check(functools.reduce(arb.max, off), WEIGHT_ROOM, "some output weight is not +-1/sqrt(n)"),
+        Check(3 * x if linear and k > 1 else x, 1, "eps_d is too large for m", not linear or k <= 1),
+    ]
+    if linear:
+        return Sides(hypotheses, eps / (1 - x), delta / (1 - x) + arb("7.2") * x, arb(0), [])
+    slack, tau = arb("22.6") * k * e / m, 82 * k**2 * e / m + arb(margin) ** 2
+    return Sides(hypotheses, eps / (1 - x) + 23 * k * e / root(m), delta / (1 - x) + slack, tau, [])

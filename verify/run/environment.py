@@ -1,0 +1,56 @@
+"""The stamp of a run: what its numbers depend on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gaunlearn_jax.base import rounding
+
+#: the commit, with "-dirty" after it where files were changed
+GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+
+
+def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
+    """What the numbers depend on: versions, backend, devices of this process, precision, revision; and the command."""
+    packages = {name: metadata.version(name) for name in ("gaunlearn-jax", "jax", "jaxlib", "optax", "numpy")}
+    try:
+        here = Path(__file__).parent
+        found = subprocess.run(GIT, cwd=here, capture_output=True, text=True, timeout=5)
+        revision = found.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        revision = None
+    return {
+        "backend": jax.default_backend(),
+        "devices": [d.device_kind for d in jax.local_devices()],
+        "mesh": {"lanes": len(jax.local_devices())},
+        "dtype": "float64",
+        "rounding": dict(rounding.record()),
+        "random": "threefry2x32",
+        "matmul_precision": "highest",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "process": [jax.process_index(), jax.process_count()],
+        "packages": packages,
+        "revision": revision,
+        "command_line": shlex.join(["gaunlearn", *command]),
+        "chunk": chunk,
+    }
+
+
+def processor() -> str:
+    """The name of the CPU: compiled code, and with it the last bit of a number, depends on what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,170 @@
+"""The tables of the claim steps: gaps beside that of doing nothing, and popular metrics beside the gaps.
+
+All are of exact KKT points and of the first size of the forget set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gaunlearn_jax.unlearn import STEPS
+from gaunlearn_jax.unlearn.metrics import (
+    FALSE_ALARMS,
+    detected,
+    exact_interval,
+    margin_divergence,
+    relearning_steps,
+)
+from verify.instances.records import Cell
+from verify.suites.drawing import limit_first
+from verify.suites.suite import Results, Table
+
+#: a gap below which two models are the same
+SAME = 1e-20
+#: doing nothing passes a metric that comes within this factor of what two ensembles of retrained models score
+NEAR = 2.0
+#: instances that a metric needs, in each half
+FEWEST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """The lanes of one cell of a block."""
+
+    block: Any
+    results: Results
+    cell: Cell
+
+    @property
+    def head(self) -> str:
+        given = "".join(f" {name}={value:g}" for name, value in self.cell.parameters)
+        return f"{self.block.shape.model} {self.block.shape.source}{given} d={self.cell.d:g}"
+
+    @property
+    def names(self) -> list[str]:
+        """The steps, the library's first."""
+        found = [key.removeprefix("gap_") for key in self.results if key.startswith("gap_")]
+        order = [*STEPS.names, *sorted(found)]
+        return sorted(found, key=order.index)
+
+    @property
+    def here(self) -> np.ndarray:
+        """The lanes that were solved and have something to forget."""
+        solved = limit_first(self.results["solved"]).astype(bool)
+        return self.block.at(self.cell) & solved & (limit_first(self.results["gap_nothing"]) > SAME)
+
+    def values(self, name: str) -> np.ndarray:
+        return limit_first(self.results[name])[self.here]
+
+
+def _made(columns: list[Column], title: str, entry: Callable[[Column, str], str], sentences: list[str]) -> Table:
+    names = list(dict.fromkeys(name for column in columns for name in column.names))
+    order = [*STEPS.names, *sorted(names)]
+    rows = [
+        [name, *(entry(column, name) if name in column.names else "" for column in columns)]
+        for name in sorted(names, key=order.index)
+    ]
+    return Table(title, ["step", *(column.head for column in columns)], rows, tuple(sentences))
+
+
+def gap_table(columns: list[Column]) -> Table:
+    """Median gap over that of doing nothing, the share of instances with a smaller one, the share that is valid."""
+
+    def entry(column: Column, name: str) -> str:
+        gap, before = column.values(f"gap_{name}"), column.values("gap_nothing")
+        if not gap.size:
+            return "-"
+        valid = np.mean(column.values(f"valid_{name}"))
+        text = f"{np.median(gap / before):.2g} {np.mean(gap < before):.0%}"
+        return text + (f", {valid:.0%} valid" if valid < 1 else "")
+
+    title = "median gap to the retrained model over that of doing nothing; share of instances nearer than nothing"
+    return _made(columns, title, entry, [text for column in columns for text in _of_own_steps(column)])
+
+
+def _of_own_steps(column: Column) -> list[str]:
+    """What was found of each step of a user's own."""
+    out = []
+    for name in (name for name in column.names if f"moved_{name}" in column.results):
+        gap, before, moved = (column.values(f"{key}") for key in (f"gap_{name}", "gap_nothing", f"moved_{name}"))
+        where = f"{name} ({column.head})"
+        if not gap.size:
+            out.append(f"{where}: nothing was solved, so nothing can be said")
+        elif np.all(moved <= SAME):
+            out.append(f"{where}: does nothing; the model is left as it is on every instance, and counts as undecided")
+        elif np.all(gap <= SAME):
+            out.append(f"{where}: is the retrained model on every instance")
+        else:
+            word = "nearer to" if np.median(gap) < np.median(before) else "FARTHER from"
+            out.append(
+                f"{where}: {word} the retrained model than doing nothing (nearer on {np.mean(gap < before):.0%} of the "
+                f"instances; median gap {np.median(gap):.2g}, of nothing {np.median(before):.2g})"
+            )
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Of one step in one cell: divergence of margins, forgotten points that a membership test detects, of how many, and
+    the median steps of relearning. The two halves of the instances are independent ensembles: margins of retrained
+    models, for which the forgotten point is a held-out draw, come from one, outcomes from the other."""
+
+    divergence: float
+    count: int
+    trials: int
+    relearning: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return exact_interval(self.count, self.trials)
+
+
+def scores(column: Column, name: str) -> Scores | None:
+    """The popular metrics of a step ("of_retrained" is a name, too); None for too few instances."""
+    held_out = column.values("margin_of_retrained")[1::2]
+    margins, steep = (column.values(f"{key}_{name}")[::2] for key in ("margin", "steepness"))
+    goal = column.values("margin_nothing")[::2]
+    if min(held_out.size, margins.size) < FEWEST:
+        return None
+    return Scores(
+        divergence=margin_divergence(margins, held_out),
+        count=detected(held_out, margins),
+        trials=margins.size,
+        relearning=float(np.median(relearning_steps(margins, goal, steep))),
+    )
+
+
+def metric_table(columns: list[Column]) -> Table:
+    """Divergence of margins, detected members with their exact interval, steps of relearning."""
+
+    def entry(column: Column, name: str) -> str:
+        found = scores(column, name)
+        if found is None:
+            return "-"
+        low, high = found.interval
+        return f"{found.divergence:.2g}; {found.count}/{found.trials} [{low:.0%}, {high:.0%}]; {found.relearning:.0f}"
+
+    title = (
+        "popular metrics, which certify nothing: divergence of the forgotten point's margins from those of retrained "
+        f"models; detected by a membership test at {FALSE_ALARMS:.0%} false alarms, exact 95 % interval; relearning "
+        "steps"
+    )
+    return _made(columns, title, entry, [_of_nothing(column) for column in columns])
+
+
+def _of_nothing(column: Column) -> str:
+    """Which of the metrics doing nothing passes in a cell."""
+    nothing, goal = scores(column, "nothing"), scores(column, "of_retrained")
+    if nothing is None or goal is None:
+        return f"{column.head}: too few instances for the popular metrics"
+    passed = {
+        "divergence": nothing.divergence <= NEAR * goal.divergence,
+        "membership": nothing.interval[0] <= FALSE_ALARMS,
+        "relearning": NEAR * nothing.relearning >= goal.relearning,
+    }
+    names = [name for name, passes in passed.items() if passes]
+    return f"{column.head}: doing nothing passes {', '.join(names) or 'none of them'}"
