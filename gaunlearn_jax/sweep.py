@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.compiling import hurry
-from gaunlearn_jax.stages import Stages
+from gaunlearn_jax.stages.cut import Stages
+from gaunlearn_jax.stages.runner import Runner
 
 #: bytes of a CPU core's cache that the largest array of a batch may take, and lanes of one batch elsewhere
 CPU_CACHE = 2**21
@@ -32,20 +33,45 @@ class Compiled:
 
     def __init__(self, fn: Callable[..., Any], hurried: bool) -> None:
         self._fn, self._hurried = fn, hurried
-        self._known: dict[Any, Stages] = {}
+        self._traced: dict[Any, Stages] = {}
+        self._runners: dict[Any, Runner] = {}
 
     def stages(self, args: Any) -> Stages:
-        """What stands for arguments of these shapes, arrays or their shapes."""
-        sharding = lane_sharding()
-        count = 1 if sharding is None else sharding.mesh.size
-        avals = jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0] // count, *a.shape[1:]), a.dtype), args)
-        key = (tuple(jax.tree.leaves(avals)), jax.tree.structure(avals), sharding)
-        if key not in self._known:
-            self._known[key] = Stages(self._fn, avals, sharding, hurry() if self._hurried else None)
-        return self._known[key]
+        """What is traced for arguments of these shapes, arrays or their shapes."""
+        key, avals = _key(args)
+        if key not in self._traced:
+            self._traced[key] = Stages(self._fn, avals, key.sharding, hurry() if self._hurried else None)
+        return self._traced[key]
+
+    def runner(self, args: Any) -> Runner:
+        """What computes for arguments of these shapes; its programmes are begun, and what was traced is let go."""
+        key, _ = _key(args)
+        if key not in self._runners:
+            self._runners[key] = self.stages(args).runner()
+            del self._traced[key]
+        return self._runners[key]
+
+    def give(self, args: Any, runner: Runner) -> None:
+        """Say what computes for arguments of these shapes."""
+        self._runners[_key(args)[0]] = runner
 
     def __call__(self, *args: Any) -> Any:
-        return self.stages(args)(*args)
+        return self.runner(args)(*args)
+
+
+class _Key(NamedTuple):
+    """Shapes on one device, the tree they come in, and the devices."""
+
+    leaves: tuple[Any, ...]
+    tree: Any
+    sharding: NamedSharding | None
+
+
+def _key(args: Any) -> tuple[_Key, Any]:
+    sharding = lane_sharding()
+    count = 1 if sharding is None else sharding.mesh.size
+    avals = jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0] // count, *a.shape[1:]), a.dtype), args)
+    return _Key(tuple(jax.tree.leaves(avals)), jax.tree.structure(avals), sharding), avals
 
 
 @functools.lru_cache(maxsize=64)

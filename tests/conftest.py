@@ -35,7 +35,8 @@ def typechecker(fn: Any) -> Any:
 jaxtyping.install_import_hook("gaunlearn_jax", "conftest.typechecker")
 
 import gaunlearn_jax as ga  # noqa: E402
-from gaunlearn_jax import stages, sweep  # noqa: E402
+from gaunlearn_jax import sweep  # noqa: E402
+from gaunlearn_jax.stages import programmes  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,7 +56,7 @@ def room_for_programs() -> Iterator[None]:
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         sweep.compiled.cache_clear()
-        stages.stage_programme.cache_clear()
+        programmes.stage_programme.cache_clear()
         jax.clear_caches()
         gc.collect()
 

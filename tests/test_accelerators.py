@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaunlearn_jax import stages, sweep
+from gaunlearn_jax import sweep
 from gaunlearn_jax.base import draws
 from gaunlearn_jax.data.registry import DISTRIBUTIONS
+from gaunlearn_jax.stages import programmes
+from gaunlearn_jax.stages.cut import Stages
 from verify.instances.records import Cell, Shape, instance_key, recorder
 from verify.suites.registry import CLAIMS
 from verify.suites.suite import lane
@@ -24,7 +26,7 @@ def lowered(fn, avals, *platforms):
     return jax.jit(fn).trace(*avals).lower(lowering_platforms=platforms).as_text()
 
 
-def whole(model: str, source: str) -> stages.Stages:
+def whole(model: str, source: str) -> Stages:
     """Every claim about a model and a source, over eight lanes."""
     shape = Shape(model, 5, 1 if model == "linear" else 6, source=source)
     claims = tuple(c for c in CLAIMS if c.speaks_of(model) and (not c.sources or source in c.sources))
@@ -34,7 +36,9 @@ def whole(model: str, source: str) -> stages.Stages:
     return sweep.compiled(fn, True).stages((jax.ShapeDtypeStruct((8, 2), jnp.uint32), one, parameters))
 
 
-@pytest.mark.parametrize(("model", "source"), [("linear", "gaussian"), ("relu", "mixture")])
+@pytest.mark.parametrize(
+    ("model", "source"), [pytest.param("linear", "gaussian", marks=pytest.mark.slow), ("relu", "mixture")]
+)
 def test_devices_see_neither_bits_of_float64_nor_custom_calls(model: str, source: str) -> None:
     """XLA's TPU backend refuses the first; the second may be missing, or not the same, on another device."""
     found = whole(model, source)
@@ -59,7 +63,14 @@ def test_the_search_finds_what_it_looks_for() -> None:
     assert "custom_call" in lowered(jnp.linalg.cholesky, [square], "cuda")
 
 
-@pytest.mark.parametrize("name", ["gaussian", "mixture", "student", "clusters", "near_duplicates"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gaussian",
+        "student",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("mixture", "clusters", "near_duplicates")),
+    ],
+)
 def test_draws_on_the_host_are_those_of_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bitwise, for two shapes each: spread over the devices, on one of them, and by way of the host."""
     for model, m in (("linear", 6), ("relu", 4)):
@@ -79,10 +90,10 @@ def test_draws_on_the_host_are_those_of_the_device(name: str, monkeypatch: pytes
             patched.setattr(sweep, "lane_sharding", lambda: None)
             alone = sweep.batched(functools.partial(drawn), *args)
         with monkeypatch.context() as patched:
-            patched.setattr(stages, "has_accelerator", lambda: True)
-            stages.stage_programme.cache_clear()
+            patched.setattr(programmes, "has_accelerator", lambda: True)
+            programmes.stage_programme.cache_clear()
             by_host = sweep.batched(functools.partial(drawn), *args)
-        stages.stage_programme.cache_clear()
+        programmes.stage_programme.cache_clear()
         np.testing.assert_array_equal(spread, alone)
         np.testing.assert_array_equal(spread, by_host)
         assert np.isfinite(spread).all()

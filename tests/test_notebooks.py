@@ -14,6 +14,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
+#: those that take a minute
+LONG = ("gallery",)
+
+
+def marked(path: Path) -> Any:
+    return pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path
+
+
 def cells(path: Path, kind: str) -> list[str]:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
@@ -29,7 +37,7 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
     return None if shown is None else eval(compile(shown, "cell", "eval"), names)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [marked(path) for path in NOTEBOOKS], ids=lambda p: p.stem)
 def test_the_notebook_runs(path, monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setenv("MPLBACKEND", "Agg")

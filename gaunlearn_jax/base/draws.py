@@ -6,10 +6,13 @@ TPU cannot (docs/theory, Numerics).
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.staging import staged_on_host
 
 
@@ -29,3 +32,12 @@ def chi(key: Array, freedom: Float[Array, "..."]) -> Float[Array, "..."]:
 def coins(key: Array, *, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """Fair coins."""
     return jax.random.bernoulli(key, 0.5, shape)
+
+
+def order(key: Array, size: int) -> Int[Array, "m"]:
+    """A random order of 0 .. size - 1, that of `jax.random.permutation`."""
+    found = jnp.arange(size)
+    for _ in range(math.ceil(3 * math.log(size) / math.log(2**32 - 1))):  # rounds that leave ties unlikely to matter
+        key, part = jax.random.split(key)
+        found = jnp.zeros_like(found).at[numerics.ranks(jax.random.bits(part, (size,), jnp.uint32))].set(found)
+    return found

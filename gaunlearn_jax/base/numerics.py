@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from gaunlearn_jax.base.rounding import arithmetic
 from gaunlearn_jax.base.staging import staged
@@ -206,3 +206,11 @@ def sweep(matrix: Float[Array, "m m ..."], pivots: Bool[Array, "m ..."]) -> Arra
         return a, *prepared(jnp.minimum(k + 1, m - 1), a)
 
     return lax.fori_loop(0, m, pivot, (matrix, *prepared(jnp.asarray(0), matrix)))[0]
+
+
+def ranks(values: Num[Array, "m"]) -> Int[Array, "m"]:
+    """How many values come before each one in increasing order, equal ones by their index.
+
+    Counted, not sorted: a programme with XLA's own sort of numbers is one that no cache keeps."""
+    earlier = jnp.tri(values.shape[0], k=-1, dtype=bool)
+    return jnp.sum((values[None] < values[:, None]) | (earlier & (values[None] == values[:, None])), axis=1)

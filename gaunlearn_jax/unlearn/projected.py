@@ -100,6 +100,6 @@ def _spanning(
         size = jnp.sqrt(jnp.sum(problem.rows**2, axis=1))
         cos = jnp.abs(problem.gram()) / jnp.where(size > 0, size, 1.0) / jnp.where(size > 0, size, 1.0)[:, None]
         most = jnp.max(jnp.where(problem.rows_of(forget)[:, None], cos, 0.0), axis=0)
-        rank = jnp.argsort(jnp.argsort(-jnp.where(kept, most, -1.0)))
+        rank = numerics.ranks(-jnp.where(kept, most, -1.0))
         return kept & (rank < nearest)
     return kept if subspace == "all" else jnp.zeros_like(kept)

@@ -81,6 +81,7 @@ def test_one_lane_against_the_reference(seen):
             np.testing.assert_allclose(norm.lhs[at], floor, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_measured_case():
     """m = 12, k = 2, networks: the untouched model at 0.086 with a bound of 0.086, the step at 4e-7 and 2e-11."""
     grid = Grid(dims=(1e6, 1e10), points=(12,), neurons=(40,), forget=(2,), seeds=8)

@@ -58,6 +58,7 @@ def test_the_root_of_n_in_place_of_the_smallest_weight_would_be_false() -> None:
     assert wrong < float(near.epsilon) <= float(right.epsilon)
 
 
+@pytest.mark.slow
 def test_it_discriminates_on_heavy_tails_where_the_sharp_bound_is_not_applicable() -> None:
     grid = Grid(dims=(1e6,), points=(10,), neurons=(40,), forget=(1,), seeds=24, sources=("student:nu=2",))
     table = lanes.tallies(relu.SUITE, lanes.blocks_of(relu.SUITE, grid), grid)

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gaunlearn_jax import stages
 from gaunlearn_jax.base import rounding
+from gaunlearn_jax.stages import programmes
 from verify.certify import lane_files
 from verify.cli.reproduce import reproduce
 from verify.cli.violations import keep_violations
@@ -37,7 +37,7 @@ FULL = {"dims": (1e4, 1e6, 1e8, 1e10, 1e12, 1e13), "points": (8, 16), "seeds": 2
 
 def main(options: argparse.Namespace) -> int:
     """Run what the options ask for; the exit code."""
-    devices.set_up_jax()
+    devices.set_up_jax(lanes=True)
     given = None if options.config is None else _study(options)
     files = [*options.own, *options.steps]
     with own.loaded(files) as mine:
@@ -205,7 +205,7 @@ def _with_progress(suites: tuple[Suite, ...], grid: Grid, place: Place) -> list[
     try:
         return _computed(suites, grid, place)
     except BaseException:
-        stages.abandon()
+        programmes.abandon()
         raise
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array
 
 import gaunlearn_jax as ga
+from gaunlearn_jax.base import draws
 from gaunlearn_jax.base.staging import staged_on_host
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.data.registry import DISTRIBUTIONS, Distribution
@@ -117,7 +118,7 @@ def recorder(shape: Shape) -> Callable[[Array, Array, dict[str, Array]], Record]
         trained = dataclasses.replace(trained, status=jnp.maximum(trained.status, run.status))
         limit = ga.kkt.limit_point(net, data, run)
         psi, phi, eps_d = ga.data.assumptions(data, net)
-        order = jax.random.permutation(key_order, shape.m)
+        order = draws.order(key_order, shape.m)
         keys = (jax.random.key_data(k) for k in (key_rest, key_train))
         return Record(data, run, trained, limit, psi, phi, eps_d, order, *keys)
 

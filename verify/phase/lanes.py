@@ -50,7 +50,7 @@ def lane(shape: Shape) -> Callable[..., Array]:
         initial = draws.normal(key_pattern, shape=(problem.num_neurons, data.points.shape[1]))
         slopes = problem.slopes(problem.preactivations(initial))
         point = kkt.solve_pattern(problem, slopes, problem.constraints_of(jnp.ones(shape.m, bool)), kkt.MAX_REPEATS)
-        order = jax.random.permutation(key_order, shape.m)
+        order = draws.order(key_order, shape.m)
         forget = jnp.zeros(shape.m, bool).at[order].set(jnp.arange(shape.m) < k)
         star = programme_point(problem, point, forget)
         answers = _answers(net, data, problem, point, forget, star, step)

@@ -18,7 +18,7 @@ from verify.run.environment import environment
 
 def run(plane: Plane, out: Path) -> list[Path]:
     """Compute into the folder `out` (a second run goes on from there), print, draw; returns what was written."""
-    devices.set_up_jax()
+    devices.set_up_jax(lanes=True)
     folder, console = devices.writable_folder(out), Console()
     bars = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
     with Progress(TextColumn("lanes"), *bars, console=Console(stderr=True)) as bar:

@@ -23,8 +23,11 @@ PART_LANES = 512
 
 
 def compute_all(plans: list[Plan], grid: Grid, place: Place, progress: Progress | None = None) -> list[Block]:
-    """The lanes of every shape."""
-    return [_compute(plan, grid, place, progress) for plan in plans]
+    """The lanes of every shape; what was compiled for them is kept."""
+    blocks = [_compute(plan, grid, place, progress) for plan in plans]
+    for plan in plans:
+        plan.keep()
+    return blocks
 
 
 def _compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = None) -> Block:
@@ -37,7 +40,7 @@ def _compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = N
             progress(slug(shape), done, total)
 
     def rows(start: int, stop: int, before: int, batch: int, halved: Callable[[int], object] | None = None) -> Any:
-        plan.stages().compile()
+        plan.begin()
         return sweep.batched(
             plan.fn,
             *lanes.arguments(start, stop),

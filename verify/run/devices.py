@@ -10,25 +10,30 @@ from typing import Any
 
 import jax
 
+from gaunlearn_jax.stages import programmes
 
-def set_up_jax() -> None:
-    """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start."""
+
+def set_up_jax(*, lanes: bool = False) -> None:
+    """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start: of
+    `lanes` by `gaunlearn_jax.stages`, else by JAX (whose settings go before)."""
     jax.config.update("jax_enable_x64", True)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # a process that already runs JAX keeps its devices
             jax.config.update("jax_num_cpu_devices", cores())
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        folder = _cache_folder()
-        if folder is not None:
+        folder = _cache_folder("programmes" if lanes else "jax")
+        if lanes:
+            programmes.keep_in(folder)
+        elif folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _cache_folder() -> Path | None:
+def _cache_folder(name: str) -> Path | None:
     """Where compilations are kept; None without a home, or where nothing can be written: all is compiled anew."""
     with contextlib.suppress(RuntimeError, OSError):  # a user without a home, a folder that is read-only
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = base / "gaunlearn" / "jax"
+        folder = base / "gaunlearn" / name
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder

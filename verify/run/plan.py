@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 from gaunlearn_jax import sweep
-from gaunlearn_jax.stages import Stages
+from gaunlearn_jax.stages import kept
+from gaunlearn_jax.stages.runner import Runner
 from verify.instances import records
 from verify.instances.grid import Grid
 from verify.instances.records import Shape
-from verify.run import memory
+from verify.run import known, memory
 from verify.run.columns import flatten, slug
 from verify.suites.suite import Suite, lane
 
@@ -37,8 +38,8 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one shape needs: claims, the function of a lane, the number of lanes, lanes at once, column names, and
-    whether it is compiled in a hurry, and the names of the source's parameters."""
+    """What one shape needs: claims, the function of a lane, the number of lanes, lanes at once, column names, bytes of
+    a lane, whether it is compiled in a hurry, the names of the source's parameters, and its runner's name."""
 
     shape: Shape
     suites: tuple[Suite, ...]
@@ -46,31 +47,54 @@ class Plan:
     total: int
     size: int
     names: list[str]
+    bytes_per_lane: float
     hurried: bool
     parameters: tuple[str, ...]
+    name: str | None
 
-    def stages(self) -> Stages:
-        """What its lanes are compiled to; traced once."""
-        return _stages(self.fn, self.hurried, self.size, self.parameters)
+    @property
+    def compiled(self) -> sweep.Compiled:
+        """Its lanes as programmes."""
+        return sweep.compiled(self.fn, self.hurried)
+
+    def begin(self) -> Runner:
+        """Begin to compile its lanes, unless that has begun."""
+        return self.compiled.runner(_arguments(self.size, self.parameters))
+
+    def keep(self) -> None:
+        """Keep its runner for the next process."""
+        if self.name is not None:
+            kept.keep(self.name, self.begin(), (self.names, self.bytes_per_lane, self.size))
 
 
 def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder) -> Plan:
-    """Trace the lanes of one shape, computing nothing; ValueError if they cannot fit into memory."""
+    """Trace the lanes of one shape, or find what was made of them; ValueError if they cannot fit into memory."""
     total = grid.lanes(shape)
     hurried = total <= HURRIED_LANES
     size = sweep.chunk_size(total, place.chunk, shape.entries)
     fn = lane(shape, suites, grid.forget, recorder(shape))
     parameters = tuple(name for name, _ in grid.cells(shape.source)[0].parameters)
-    stages = _stages(fn, hurried, size, parameters)
+    name = known.name(place.environment, shape, suites, grid.forget, size, hurried) if place.environment else None
+
+    def fits(per_lane: float) -> int:
+        return memory.chunk(slug(shape), total, per_lane, place.chunk, shape.entries)
+
+    found = None if name is None else kept.kept(name, sweep.lane_sharding())
+    if found is not None:
+        runner, (names, per_lane, size) = found
+        if fits(per_lane) == size:
+            sweep.compiled(fn, hurried).give(_arguments(size, parameters), runner)
+            return Plan(shape, suites, fn, total, size, names, per_lane, hurried, parameters, name)
+    stages = sweep.compiled(fn, hurried).stages(_arguments(size, parameters))
     per_lane = memory.SLACK * memory.live_bytes(stages.jaxpr.jaxpr) * len(jax.local_devices()) / size
-    size = memory.chunk(slug(shape), total, per_lane, place.chunk, shape.entries)
-    return Plan(shape, suites, fn, total, size, list(flatten(stages.out)), hurried, parameters)
+    names = list(flatten(stages.out))
+    return Plan(shape, suites, fn, total, fits(per_lane), names, per_lane, hurried, parameters, name)
 
 
-def _stages(fn: Callable[..., Any], hurried: bool, size: int, parameters: tuple[str, ...]) -> Stages:
+def _arguments(size: int, parameters: tuple[str, ...]) -> Any:
+    """The shapes of the arguments of as many lanes."""
     one = jax.ShapeDtypeStruct((size,), np.float64)
-    key = jax.ShapeDtypeStruct((size, 2), np.uint32)
-    return sweep.compiled(fn, hurried).stages((key, one, dict.fromkeys(parameters, one)))
+    return jax.ShapeDtypeStruct((size, 2), np.uint32), one, dict.fromkeys(parameters, one)
 
 
 #: float64 columns of a lane beside its results, about: seed, d, a parameter, key
@@ -107,6 +131,6 @@ def prepare(suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recor
     for shape, members in shapes.items():
         plans.append(plan(shape, members, grid, place, recorder))
         if place.folder is None or not (place.folder / slug(shape)).exists():
-            plans[-1].stages().compile()
+            plans[-1].begin()
     memory.require_results(sum(p.total for p in plans), LANE_COLUMNS + max(len(p.names) for p in plans))
     return plans

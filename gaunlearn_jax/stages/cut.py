@@ -9,34 +9,28 @@ them.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, jaxpr_as_fun, jaxprs_in_params
-from jax.sharding import NamedSharding
+from jax.extend.core import Literal, jaxprs_in_params
 
 from gaunlearn_jax.base import staging
 from gaunlearn_jax.base.compiling import careful
+from gaunlearn_jax.stages.programmes import attempt_of, begin_compiling, stage_function, stage_programme
+from gaunlearn_jax.stages.runner import LEFT_LANES, Call, Part, Runner
 
 #: the level of what depends on no argument
 CONSTANT = -1
 #: lanes of a stage's programme on each device: the same for long and short sweeps, so that they share it
 STAGE_LANES = 64
-#: the same for the lanes that an attempt leaves; shorter batches are not tried first
-LEFT_LANES = 16
 #: equations of a segment up to which the compiler's care costs little, so that hurry is not worth its slow programmes
 SMALL = 150
-#: programmes compiled at once: the compiler itself uses several threads for a large one
-_COMPILERS = ThreadPoolExecutor(2, thread_name_prefix="compile")
-_BEGUN: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
 
 
 class Value:
@@ -167,7 +161,7 @@ def needed(nodes: list[Any], outputs: Iterable[Any]) -> list[Any]:
 
 
 class Stages:
-    """fn over a leading lane axis for arguments of these shapes (on one device), ready to be compiled and called.
+    """fn over a leading lane axis for arguments of these shapes (on one device), ready to be compiled.
 
     `jaxpr` is the whole, uncut; `out` the shapes of the results on one device; `requests` the calls of stages in it;
     `options` are the compiler's for all but the stages.
@@ -177,7 +171,6 @@ class Stages:
         self._sharding, self._options = sharding, options
         self._lanes = min(STAGE_LANES, jax.tree.leaves(avals)[0].shape[0])
         devices = [] if sharding is None else list(sharding.mesh.shape.items())
-        self._devices = 1 if sharding is None else sharding.mesh.size
         self.jaxpr, self.out = jax.make_jaxpr(jax.vmap(fn), axis_env=devices, return_shape=True)(*avals)
         self._arguments = [Value(aval, 0) for aval in self.jaxpr.in_avals]
         opened = Opened(self.jaxpr.jaxpr, self.jaxpr.consts, self._arguments)
@@ -202,61 +195,32 @@ class Stages:
         inputs = list(dict.fromkeys(v for v in read if isinstance(v, Value) and v not in made))
         return Segment(here, inputs, wanted, asked, ends)
 
-    def __call__(self, *args: Any) -> Any:
-        """The results for arguments of these shapes, on one device or spread over several."""
-        known: dict[Any, Any] = dict(zip(self._arguments, jax.tree.leaves(args), strict=True))
-        ends: list[Any] = []
-        for level, segment in enumerate(self._segments):
-            whole, pieces, ends = self._programmes[level].result()([known[v] for v in segment.inputs])
-            known |= dict(zip(segment.wanted, whole, strict=True)) | dict(zip(segment.asked, pieces, strict=True))
-            for request in (r for r in self.requests if r.level == level):
-                given = [known.pop((request, i)) for i in range(len(request.inputs))]
-                calls = self._answers(request, list(zip(*given, strict=True)))
-                known |= dict(zip(request.outputs, map(list, zip(*calls, strict=True)), strict=True))
-        return jax.tree.unflatten(jax.tree.structure(self.out), ends)
+    def runner(self) -> Runner:
+        """Begin to compile everything, in other threads: the same without what was traced."""
+        numbers = {value: i for i, value in enumerate(self._arguments)}
 
-    def _answers(self, request: Request, pieces: list[tuple[Any, ...]]) -> list[Any]:
-        """What a stage makes of every piece: its attempt, and the stage itself where that is not final."""
-        if not self._tries(request):
-            return [self.programme_of(request).result()(*piece) for piece in pieces]
-        attempt = self.attempt_of(request).result()
-        tried = [attempt(*piece) for piece in pieces]
-        left = [(i, int(j)) for i, (*_, final) in enumerate(tried) for j in np.flatnonzero(~np.asarray(final))]
-        found = [list(results) for *results, _ in tried]
-        if left:
-            self._finish(request, pieces, left, found)
-        return found
+        def numbered(values: Iterable[Value]) -> tuple[int, ...]:
+            return tuple(numbers.setdefault(value, len(numbers)) for value in values)
 
-    def _finish(self, request: Request, pieces: list[Any], left: list[tuple[int, int]], found: list[list[Any]]) -> None:
-        """Run a stage for the lanes `left`, pairs (piece, place), and put what it makes into `found`."""
-        programme, size = self.programme_of(request).result(), LEFT_LANES * self._devices
-        for start in range(0, len(left), size):
-            some = left[start : start + size]
-            padded = some + some[-1:] * (size - len(some))
-            host = [{i: np.asarray(pieces[i][a]) for i, _ in some} for a in range(len(pieces[0]))]
-            given = [np.stack([arrays[i][j] for i, j in padded]) for arrays in host]
-            made = programme(*(given if self._sharding is None else jax.device_put(given, self._sharding)))
-            for place, result in enumerate(map(np.asarray, made)):
-                for i in {i for i, _ in some}:
-                    here = [(at, j) for at, (k, j) in enumerate(some) if k == i]
-                    whole = np.array(found[i][place])
-                    whole[[j for _, j in here]] = result[[at for at, _ in here]]
-                    found[i][place] = whole if self._sharding is None else jax.device_put(whole, self._sharding)
-
-    def compile(self) -> None:
-        """Begin to compile everything, in other threads."""
-        for request in self.requests:
-            if self._tries(request):
-                self.attempt_of(request)
-            self.programme_of(request)
-        _ = self._programmes
-
-    @functools.cached_property
-    def _programmes(self) -> list[Future[Any]]:
-        return [
-            begin_compiling(fn, avals, self._sharding, careful() if len(segment.nodes) <= SMALL else self._options)
+        calls = tuple(
+            Call(r.level, len(r.inputs), numbered(r.outputs), self.programme_of(r), self._attempt_of(r))
+            for r in self.requests
+        )
+        which = {request: i for i, request in enumerate(self.requests)}
+        parts = tuple(
+            Part(
+                numbered(segment.inputs),
+                numbered(segment.wanted),
+                tuple((which[request], place) for request, place in segment.asked),
+                self._programme(segment, fn, avals),
+            )
             for segment, (fn, avals) in zip(self._segments, self._functions(), strict=True)
-        ]
+        )
+        return Runner(parts, calls, self.out, self._sharding)
+
+    def _programme(self, segment: Segment, fn: Callable[..., Any], avals: list[Any]) -> Any:
+        options = careful() if len(segment.nodes) <= SMALL else self._options
+        return begin_compiling(fn, avals, self._sharding, options)
 
     def _functions(self) -> list[tuple[Callable[..., Any], list[Any]]]:
         """What the segments compute, each with the shapes of its arguments."""
@@ -282,8 +246,10 @@ class Stages:
         """Whether a stage's attempt comes first: of few lanes none waits for long."""
         return request.stage.attempt is not None and self._lanes > LEFT_LANES
 
-    def attempt_of(self, request: Request) -> Future[Any]:
+    def _attempt_of(self, request: Request) -> Any:
         """The programme of what the stage tries first."""
+        if not self._tries(request):
+            return None
         return stage_programme(attempt_of(request.stage), request.avals, self._lanes, self._sharding)
 
     def _shape(self, value: Value) -> Any:
@@ -319,73 +285,3 @@ def _evaluated(equation: Any, inputs: Iterable[Any]) -> list[Any]:
     with equation.ctx.manager:
         out = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
     return list(out) if equation.primitive.multiple_results else [out]
-
-
-@functools.lru_cache(maxsize=64)
-def stage_programme(stage: Any, avals: tuple[Any, ...], lanes: int, sharding: Any) -> Future[Any]:
-    """The compiled programme of a stage for `lanes` lanes on each device."""
-    fn, shapes = stage_function(stage, avals, lanes)
-    if stage.on_host and has_accelerator():
-        return compile_for_host(fn, shapes, sharding)
-    return begin_compiling(fn, shapes, sharding, careful())
-
-
-def attempt_of(stage: Any) -> Any:
-    """What a stage tries first, as a stage."""
-    return dataclasses.replace(stage, fn=stage.attempt, attempt=None)
-
-
-def stage_function(stage: Any, avals: tuple[Any, ...], lanes: int) -> tuple[Callable[..., Any], list[Any]]:
-    """A stage over `lanes` lanes, and the shapes of its arguments."""
-    fn = jax.vmap(jaxpr_as_fun(staging.traced(stage, avals)[0]))
-    return fn, [jax.ShapeDtypeStruct((lanes, *a.shape), a.dtype) for a in avals]
-
-
-def has_accelerator() -> bool:
-    """Whether lanes run on something other than the host's processor."""
-    return jax.default_backend() != "cpu"
-
-
-def compile_for_host(fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None) -> Future[Any]:
-    """A programme that runs on the host's processor, for arguments from the devices; its results go back to them."""
-    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    count = 1 if sharding is None else sharding.mesh.size
-    placed = [jax.ShapeDtypeStruct((a.shape[0] * count, *a.shape[1:]), a.dtype, sharding=host) for a in avals]
-    lowered = jax.jit(fn).lower(*placed)
-    back = jax.local_devices()[0] if sharding is None else sharding
-
-    def made() -> Callable[..., Any]:
-        programme = lowered.compile(compiler_options=careful("cpu"))
-        return lambda *args: jax.device_put(programme(*jax.device_put(args, host)), back)
-
-    return submitted(made)
-
-
-def begin_compiling(
-    fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None, options: Any
-) -> Future[Any]:
-    """A programme for arguments of these shapes on every device, whose first axes are then put together."""
-    if sharding is None:
-        lowered = jax.jit(fn).lower(*avals)
-    else:
-        mesh, lanes = sharding.mesh, sharding.spec
-        shared = jax.shard_map(fn, mesh=mesh, in_specs=lanes, out_specs=lanes, check_vma=False)
-        count = mesh.size
-        spread = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((a.shape[0] * count, *a.shape[1:]), a.dtype, sharding=sharding), avals
-        )
-        lowered = jax.jit(shared).lower(*spread)
-    return submitted(functools.partial(lowered.compile, compiler_options=options))
-
-
-def submitted(work: Callable[[], Any]) -> Future[Any]:
-    """The result of `work`, called in another thread."""
-    programme = _COMPILERS.submit(work)
-    _BEGUN.add(programme)
-    return programme
-
-
-def abandon() -> None:
-    """Drop the compilations that wait for their turn: an interpreter that ends would finish them first."""
-    for programme in list(_BEGUN):
-        programme.cancel()
