@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import reference as ref
 
 from gaunlearn_jax import Reason
