@@ -34,6 +34,7 @@ class Compiled:
     def __init__(self, fn: Callable[..., Any], hurried: bool) -> None:
         self._fn, self._hurried = fn, hurried
         self._traced: dict[Any, Stages] = {}
+        self._given: dict[Any, Callable[[], Runner]] = {}
         self._runners: dict[Any, Runner] = {}
 
     def stages(self, args: Any) -> Stages:
@@ -47,13 +48,18 @@ class Compiled:
         """What computes for arguments of these shapes; its programmes are begun, and what was traced is let go."""
         key, _ = _key(args)
         if key not in self._runners:
-            self._runners[key] = self.stages(args).runner()
-            del self._traced[key]
+            make = self._given.pop(key, None) or self.stages(args).runner
+            self._runners[key] = make()
+            self._traced.pop(key, None)
         return self._runners[key]
 
-    def give(self, args: Any, runner: Runner) -> None:
-        """Say what computes for arguments of these shapes."""
-        self._runners[_key(args)[0]] = runner
+    def give(self, args: Any, make: Callable[[], Runner]) -> None:
+        """Say what makes the runner for arguments of these shapes."""
+        self._given[_key(args)[0]] = make
+
+    def release(self, args: Any) -> Runner | None:
+        """Let the runner for arguments of these shapes go, if it was begun."""
+        return self._runners.pop(_key(args)[0], None)
 
     def __call__(self, *args: Any) -> Any:
         return self.runner(args)(*args)

@@ -63,7 +63,7 @@ def test_what_is_kept_computes_the_same_bits(folder: Path) -> None:
     found = kept.kept("mine", sweep.lane_sharding())
     assert found is not None
     assert found[1] == {"more": 1}
-    again = found[0](jnp.asarray(points[:64]))
+    again = found[0]()(jnp.asarray(points[:64]))
     for name, values in first.items():
         np.testing.assert_array_equal(values[:64], again[name])
 

@@ -14,18 +14,21 @@ from gaunlearn_jax.stages.runner import Runner
 MOST = 64
 
 
-def keep(name: str, runner: Runner, more: Any) -> None:
-    """Write a runner, its programmes by their names, and what else its user wants back, unless some are not kept."""
+def keep(name: str, runner: Runner, more: Any) -> bool:
+    """Write a runner, its programmes by their names, and what else its user wants back, unless some are not kept;
+    whether it is there."""
     path = _path(name)
-    if path is None or path.exists():
-        return
+    if path is None:
+        return False
     names = {programme: programme.result().name for programme in runner.programmes}
-    if None not in names.values():
+    if not path.exists() and None not in names.values():
         files.write(path, (_with_programmes(runner, names.__getitem__, None), more), MOST)
+    return path.exists()
 
 
-def kept(name: str, sharding: Any) -> tuple[Runner, Any] | None:
-    """What `keep` wrote, its programmes loaded in other threads; None where anything is missing."""
+def kept(name: str, sharding: Any) -> tuple[Callable[[], Runner], Any] | None:
+    """What `keep` wrote, the runner as a function that loads its programmes in other threads; None where anything is
+    missing."""
     path = _path(name)
     found = None if path is None else files.read(path)
     if found is None:
@@ -34,8 +37,12 @@ def kept(name: str, sharding: Any) -> tuple[Runner, Any] | None:
     data = {name: programmes.stored(name) for name in wired.programmes}
     if None in data.values():
         return None
-    loaded = {name: programmes.submitted(functools.partial(programmes.load, name, one)) for name, one in data.items()}
-    return _with_programmes(wired, loaded.__getitem__, sharding), more
+
+    def load() -> Runner:
+        loaded = {name: programmes.submitted(functools.partial(programmes.load, name, d)) for name, d in data.items()}
+        return _with_programmes(wired, loaded.__getitem__, sharding)
+
+    return load, more
 
 
 def _path(name: str) -> Path | None:

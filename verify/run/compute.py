@@ -24,9 +24,10 @@ PART_LANES = 512
 
 def compute_all(plans: list[Plan], grid: Grid, place: Place, progress: Progress | None = None) -> list[Block]:
     """The lanes of every shape; what was compiled for them is kept."""
-    blocks = [_compute(plan, grid, place, progress) for plan in plans]
+    blocks = []
     for plan in plans:
-        plan.keep()
+        blocks.append(_compute(plan, grid, place, progress))
+        plan.end()
     return blocks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 from pathlib import Path
@@ -12,10 +13,14 @@ import jax
 
 from gaunlearn_jax.stages import programmes
 
+#: the number that glibc's <malloc.h> gives to the setting
+_M_ARENA_MAX = -8
+
 
 def set_up_jax(*, lanes: bool = False) -> None:
     """64-bit arrays, a device per CPU core, and compilations kept in the user's cache folder for the next start: of
     `lanes` by `gaunlearn_jax.stages`, else by JAX (whose settings go before)."""
+    _few_arenas()
     jax.config.update("jax_enable_x64", True)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # a process that already runs JAX keeps its devices
@@ -27,6 +32,12 @@ def set_up_jax(*, lanes: bool = False) -> None:
         elif folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _few_arenas() -> None:
+    """Memory that the compiler's many threads give back is there for all of them; glibc alone has such a setting."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _cache_folder(name: str) -> Path | None:

@@ -39,7 +39,8 @@ class Place:
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What one shape needs: claims, the function of a lane, the number of lanes, lanes at once, column names, bytes of
-    a lane, whether it is compiled in a hurry, the names of the source's parameters, and its runner's name."""
+    a lane, whether it is compiled in a hurry, the names of the source's parameters, its runner's name, and
+    whether that is kept already."""
 
     shape: Shape
     suites: tuple[Suite, ...]
@@ -51,6 +52,7 @@ class Plan:
     hurried: bool
     parameters: tuple[str, ...]
     name: str | None
+    kept: bool = False
 
     @property
     def compiled(self) -> sweep.Compiled:
@@ -58,33 +60,38 @@ class Plan:
         return sweep.compiled(self.fn, self.hurried)
 
     def begin(self) -> Runner:
-        """Begin to compile its lanes, unless that has begun."""
+        """Begin to compile or load its lanes, unless that has begun."""
         return self.compiled.runner(_arguments(self.size, self.parameters))
 
-    def keep(self) -> None:
-        """Keep its runner for the next process."""
-        if self.name is not None:
-            kept.keep(self.name, self.begin(), (self.names, self.bytes_per_lane, self.size))
+    def end(self) -> None:
+        """Keep its runner for the next process, and let it go in this one."""
+        if self.name is None:
+            return
+        arguments = _arguments(self.size, self.parameters)
+        runner = self.compiled.release(arguments)
+        if runner is not None and not kept.keep(self.name, runner, (self.names, self.bytes_per_lane, self.size)):
+            self.compiled.give(arguments, lambda: runner)
 
 
 def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recorder) -> Plan:
     """Trace the lanes of one shape, or find what was made of them; ValueError if they cannot fit into memory."""
     total = grid.lanes(shape)
     hurried = total <= HURRIED_LANES
-    size = sweep.chunk_size(total, place.chunk, shape.entries)
+    entries = shape.entries * (HURRIED_SIZE if hurried else 1)
+    size = sweep.chunk_size(total, place.chunk, entries)
     fn = lane(shape, suites, grid.forget, recorder(shape))
     parameters = tuple(name for name, _ in grid.cells(shape.source)[0].parameters)
     name = known.name(place.environment, shape, suites, grid.forget, size, hurried) if place.environment else None
 
     def fits(per_lane: float) -> int:
-        return memory.chunk(slug(shape), total, per_lane, place.chunk, shape.entries)
+        return memory.chunk(slug(shape), total, per_lane, place.chunk, entries)
 
     found = None if name is None else kept.kept(name, sweep.lane_sharding())
     if found is not None:
-        runner, (names, per_lane, size) = found
+        load, (names, per_lane, size) = found
         if fits(per_lane) == size:
-            sweep.compiled(fn, hurried).give(_arguments(size, parameters), runner)
-            return Plan(shape, suites, fn, total, size, names, per_lane, hurried, parameters, name)
+            sweep.compiled(fn, hurried).give(_arguments(size, parameters), load)
+            return Plan(shape, suites, fn, total, size, names, per_lane, hurried, parameters, name, True)
     stages = sweep.compiled(fn, hurried).stages(_arguments(size, parameters))
     per_lane = memory.SLACK * memory.live_bytes(stages.jaxpr.jaxpr) * len(jax.local_devices()) / size
     names = list(flatten(stages.out))
@@ -105,6 +112,8 @@ NOWHERE = Place()
 
 #: up to so many lanes the compiler costs more than its care saves (measured: 8 times its time, half the speed)
 HURRIED_LANES = 4096
+#: a hurried programme keeps this many times what another one does, since less is computed in one go
+HURRIED_SIZE = 2
 
 
 def shapes_of(grid: Grid, suites: tuple[Suite, ...]) -> dict[Shape, tuple[Suite, ...]]:
@@ -130,7 +139,7 @@ def prepare(suites: tuple[Suite, ...], grid: Grid, place: Place, recorder: Recor
     plans = []
     for shape, members in shapes.items():
         plans.append(plan(shape, members, grid, place, recorder))
-        if place.folder is None or not (place.folder / slug(shape)).exists():
+        if not plans[-1].kept and (place.folder is None or not (place.folder / slug(shape)).exists()):
             plans[-1].begin()
     memory.require_results(sum(p.total for p in plans), LANE_COLUMNS + max(len(p.names) for p in plans))
     return plans
