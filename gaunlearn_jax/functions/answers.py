@@ -12,10 +12,8 @@ from gaunlearn_jax.audit import words
 from gaunlearn_jax.audit.answer import plain
 from gaunlearn_jax.audit.findings import CLEAN, FAILED, FAR, Certified
 from gaunlearn_jax.base.codes import Reason
+from gaunlearn_jax.functions.points import NEARBY, NOTABLE
 from gaunlearn_jax.kkt.host import Vector
-
-#: epsilon_1 in units of the norm from which on a kink of the user's activation may be the cause
-KINKS = 0.01
 
 
 class Answer:
@@ -62,7 +60,8 @@ class Answer:
 class FirstLayerAudit(Answer):
     """The answer about one trained matrix; print it. All numbers are those of the margin problem with margins of at
     least `margin`, the smallest that the network has. `certificate` is the point of Theorem P' as measured, `formula`
-    its epsilon by the theorem, `nothing` the network as it is with lambda_T; `step` is ||h||, `rho` = ||P h||; `floor`
+    its epsilon by the theorem, `nothing` the network as it is with lambda_T; `nearby` is `epsilon_nearby` (NaN where
+    epsilon is small); `step` is ||h||, `rho` = ||P h||; `floor`
     is B_T (None: no constant was declared); `broken` and `lost` count the retained and the forgotten points that the
     step misclassifies."""
 
@@ -75,6 +74,7 @@ class FirstLayerAudit(Answer):
     norm: float
     epsilon: float
     delta: float
+    nearby: float
     solved: bool
     multipliers: Vector
     margins: Vector
@@ -123,7 +123,7 @@ class FirstLayerAudit(Answer):
         ]
         if self.floor is not None:
             lines.append(f"No matrix with these retained margins has a norm below {self.floor:.4g} (as declared).")
-        return [*lines, *_warnings(self.epsilon, self.norm, self.rank, self.size)]
+        return [*lines, *_warnings(self)]
 
 
 class LayerStep(NamedTuple):
@@ -147,7 +147,8 @@ class HomogeneousAudit(Answer):
     """The answer about a homogeneous network; print it. Norms, epsilon, delta are at margin 1: all layers divided by
     `scale`. `certificates` holds the measured points of Theorem S, "scaled" (x of least epsilon) and "span" (x = 1),
     with 1 - cos to the network as it is; `formula` is the theorem's epsilon for the former, `nothing` that of doing
-    nothing; `step` is ||h||; `fraction` is c* (NaN, with `fraction_reason`); `floor` is B_T (None: undeclared)."""
+    nothing; `nearby` is `epsilon_nearby` (NaN where epsilon is small); `step` is ||h||; `fraction` is c* (NaN, with
+    `fraction_reason`); `floor` is B_T (None: undeclared)."""
 
     num_points: int
     classes: tuple[Any, ...]
@@ -161,6 +162,7 @@ class HomogeneousAudit(Answer):
     layer_norms: Vector
     epsilon: float
     delta: float
+    nearby: float
     solved: bool
     multipliers: Vector
     margins: Vector
@@ -227,7 +229,7 @@ class HomogeneousAudit(Answer):
             )
         if self.fraction_reason != Reason.APPLIES:
             parts.append(f"No fraction in closed form: {self.fraction_reason.text}.")
-        return [*parts, *_warnings(self.epsilon, self.norm, self.rank, self.size)]
+        return [*parts, *_warnings(self)]
 
     def _about_certificates(self) -> str:
         scaled, span = self.certificates["scaled"], self.certificates["span"]
@@ -284,16 +286,23 @@ def _counted(broken: int, lost: int) -> str:
     return f"{broken} retained and {lost} forgotten points are misclassified"
 
 
-def _warnings(epsilon: float, norm: float, rank: int, size: int) -> list[str]:
+def _warnings(a: FirstLayerAudit | HomogeneousAudit) -> list[str]:
     said = []
-    if rank == size:
-        said.append(
-            f"Warning: the retained patches span all {size} directions, where the theorem has no content: P = I."
-        )
-    if epsilon > KINKS * norm:
-        said.append(
-            f"Warning: epsilon_1 is {words.part(epsilon, norm)} the norm. Derivatives are those of your function; at "
-            "kinks (ReLU at 0, ties of a maximum) JAX takes one value where a KKT point has a fraction, which alone "
-            "leaves 2 to 30 %; training that has not converged leaves more."
-        )
+    if a.rank == a.size:
+        said.append(f"Warning: the retained patches span all {a.size} directions, where P = I has no content.")
+    if a.epsilon > NOTABLE * a.norm:
+        said.append(f"Warning: epsilon_1 is {words.part(a.epsilon, a.norm)} the norm; {_cause(a)}.")
     return said
+
+
+def _cause(a: FirstLayerAudit | HomogeneousAudit) -> str:
+    taken = (
+        "derivatives are those of your function, and at a kink (ReLU at 0, a tie of a maximum) JAX takes one value "
+        "where a KKT point has a fraction, which alone may leave 2 to 30 %"
+    )
+    if a.nearby != a.nearby:
+        return taken
+    share = words.percent(a.nearby / a.norm)
+    if a.nearby < a.epsilon / 2:
+        return f"gradients within {NEARBY:g} of its norm leave {share}, so kinks are the cause: {taken}"
+    return f"gradients within {NEARBY:g} of its norm leave {share} too, so it is no KKT point yet: train longer"

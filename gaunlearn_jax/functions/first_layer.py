@@ -12,7 +12,17 @@ from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.functions.answers import FirstLayerAudit
 from gaunlearn_jax.functions.margins import Layers, MarginFunction, margin_function
 from gaunlearn_jax.functions.patches import patches_of
-from gaunlearn_jax.functions.points import INWARD, forgotten, gap, less, measured, misclassified, multipliers
+from gaunlearn_jax.functions.points import (
+    INWARD,
+    NOTABLE,
+    epsilon_nearby,
+    forgotten,
+    gap,
+    less,
+    measured,
+    misclassified,
+    multipliers,
+)
 from gaunlearn_jax.kkt import host
 from gaunlearn_jax.kkt.host import Marks
 
@@ -75,6 +85,7 @@ def first_layer(
         norm=host.norm(*layers),
         epsilon=start.epsilon,
         delta=start.delta,
+        nearby=epsilon_nearby(function, layers, margin=margin) if start.epsilon > NOTABLE * norm else float("nan"),
         solved=solved,
         multipliers=lam,
         margins=start.margins,

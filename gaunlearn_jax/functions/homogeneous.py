@@ -24,7 +24,9 @@ from gaunlearn_jax.functions.euler import check_homogeneous
 from gaunlearn_jax.functions.margins import Layers, MarginFunction, margin_function
 from gaunlearn_jax.functions.patches import Patches, patches_of
 from gaunlearn_jax.functions.points import (
+    NOTABLE,
     Measured,
+    epsilon_nearby,
     forgotten,
     gap,
     layer_norms,
@@ -89,6 +91,7 @@ def homogeneous(
         layer_norms=layer_norms(layers),
         epsilon=start.epsilon,
         delta=start.delta,
+        nearby=epsilon_nearby(function, layers) if start.epsilon > NOTABLE * host.norm(*layers) else float("nan"),
         solved=solved,
         multipliers=lam,
         margins=start.margins,

@@ -12,13 +12,17 @@ import numpy as np
 
 from gaunlearn_jax.audit import prepare
 from gaunlearn_jax.data import marked
-from gaunlearn_jax.functions.margins import Layers, MarginFunction
+from gaunlearn_jax.functions.margins import MOST, Layers, MarginFunction
 from gaunlearn_jax.kkt import host
-from gaunlearn_jax.kkt.host import Marks, Vector
+from gaunlearn_jax.kkt.host import Marks, Matrix, Vector
 from gaunlearn_jax.kkt.least_squares import nonnegative
 
 #: lower bounds are reported this much lower, norms and angles of what enters them being off by less
 INWARD = 1.0 - 1e-12
+#: networks at which gradients are sampled to tell kinks from unfinished training, and how far, in units of the norm
+SAMPLES, NEARBY = 16, 1e-3
+#: epsilon_1 in units of the norm from which on its cause is looked for
+NOTABLE = 0.01
 
 
 class Measured(NamedTuple):
@@ -48,16 +52,36 @@ def multipliers(
 ) -> tuple[Vector, bool]:
     """lambda >= 0 [A] of least ||theta - sum_a lambda_a grad (q_a / margin)||, 0 outside the constraints `among`, and
     whether its KKT conditions hold."""
-    triangle = np.zeros((0, len(function.owner) + 1))
-    for at in function.blocks(layers):
-        goal = np.concatenate([layers[l].ravel() for l in at])
-        columns = np.column_stack([function.gradients(layers, at).T / margin, goal])
-        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, columns]), mode="r"))
+    triangle = _triangle(function, layers, [layers], margin)
     used = np.ones(len(function.owner), bool) if among is None else among
     found, solved = nonnegative(triangle[:, :-1][:, used], triangle[:, -1])
     lam = np.zeros(len(used))
     lam[used] = found
     return lam, solved
+
+
+def epsilon_nearby(function: MarginFunction, layers: Layers, *, margin: float = 1.0) -> float:
+    """The least ||theta - sum lambda g|| over gradients at theta and at SAMPLES networks within NEARBY of its norm, NaN
+    where they do not fit into memory: far below epsilon_1, kinks near theta are its cause. A diagnosis, no bound."""
+    if 8 * (SAMPLES + 1) * len(function.owner) * sum(w.size for w in layers) > MOST:
+        return float("nan")
+    rng = np.random.default_rng(0)
+    size = NEARBY * host.norm(*layers) / sum(w.size for w in layers) ** 0.5
+    drawn = [tuple(w + size * rng.standard_normal(w.shape) for w in layers) for _ in range(SAMPLES)]
+    triangle = _triangle(function, layers, [layers, *drawn], margin)
+    found, _ = nonnegative(triangle[:, :-1], triangle[:, -1])
+    return float(np.linalg.norm(triangle[:, -1] - triangle[:, :-1] @ found))
+
+
+def _triangle(function: MarginFunction, layers: Layers, where: list[Layers], margin: float) -> Matrix:
+    """R of the QR factorisation of all gradients at some networks, and theta as the last column."""
+    triangle = np.zeros((0, len(where) * len(function.owner) + 1))
+    for at in function.blocks(layers):
+        goal = np.concatenate([layers[l].ravel() for l in at])
+        columns = [function.gradients(network, at).T / margin for network in where]
+        triangle = np.concatenate([triangle, np.column_stack([*columns, goal])])
+        triangle = np.asarray(np.linalg.qr(triangle, mode="r"))
+    return triangle
 
 
 def flat(layers: Layers) -> Vector:

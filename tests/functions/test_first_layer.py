@@ -150,5 +150,24 @@ def test_retained_points_that_span_everything_are_said_so():
     y = both_signs(np.asarray(skipping(W[:, :4], X[:, :4])))
     a = ga.first_layer(skipping, W[:, :4], X[:, :4], y, [0])
     assert a.rank == a.size == 4
-    assert "the theorem has no content" in str(a)
+    assert "where P = I has no content" in str(a)
     assert a.verdict != "forgotten"
+
+
+def test_kinks_are_told_from_unfinished_training():
+    """w = (1, -1) is the shortest with <w, e_1> >= 1 and <w, (1, 1)> <= 0: w = 2 e_1 - (1, 1), a KKT point on the kink
+    of the second constraint, whose derivative JAX takes to be 0; (1, -1.5) is none."""
+    x = np.array([[1.0, 0.0, 1.0], [1.0, 1.0, -1.0]])
+
+    def apply(w, x):
+        z = x[:, :2] @ w
+        return jnp.where(x[:, 2] > 0, z, jax.nn.relu(z) - 1)
+
+    at_kink, off = (
+        ga.first_layer(apply, np.array(w), x, [1, -1], [1], patches=x[:, :2]) for w in ([1.0, -1.0], [1.0, -1.5])
+    )
+    assert at_kink.epsilon == pytest.approx(1.0)
+    assert at_kink.nearby < 1e-9
+    assert "kinks are the cause" in str(at_kink)
+    assert off.nearby == pytest.approx(off.epsilon, rel=1e-6)
+    assert "train longer" in str(off)

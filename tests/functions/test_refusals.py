@@ -72,6 +72,9 @@ def test_four_equal_patches_have_no_floor():
         return ga.homogeneous(summed, params, patches, [1, -1], [0], patches=patches, lipschitz=lipschitz)
 
     refuses(lambda: answer(1.0), "sums over patches and layers with shared weights need a larger constant")
+    patches *= 1e-3  # in any units
+    refuses(lambda: answer(1.0), "sums over patches and layers with shared weights need a larger constant")
+    patches *= 1e3
     assert answer(None).floor is None
     a = answer(2.0)  # the square root of four patches
     assert a.floor**2 == pytest.approx(2 * (1 / (4 * 4)) ** 0.5, rel=1e-9)

@@ -334,7 +334,7 @@ MUTANTS = [
         ("0.5 * (balance", "1.0 * (balance"),
         ("share * INWARD", "2 * share * INWARD"),
         ("** (1 / depth))", "** (2 / depth))"),
-        ("np.max(over) > 0", "np.max(over) > 1"),
+        ("np.max(over) > 0", "np.max(over) > 0.1"),
     ),
     *of(
         "gaunlearn_jax/functions/first_layer.py",
