@@ -60,8 +60,8 @@ class Answer:
 class FirstLayerAudit(Answer):
     """The answer about one trained matrix; print it. All numbers are those of the margin problem with margins of at
     least `margin`, the smallest that the network has. `certificate` is the point of Theorem P' as measured, `formula`
-    its epsilon by the theorem, `nothing` the network as it is with lambda_T; `nearby` is `epsilon_nearby` (NaN where
-    epsilon is small); `step` is ||h||, `rho` = ||P h||; `floor`
+    its epsilon by the theorem, `nothing` the network as it is with lambda_T; `nearby` is epsilon_1 with
+    gradients of networks nearby (NaN where epsilon is small); `step` is ||h||, `rho` = ||P h||; `floor`
     is B_T (None: no constant was declared); `broken` and `lost` count the retained and the forgotten points that the
     step misclassifies."""
 
@@ -147,8 +147,8 @@ class HomogeneousAudit(Answer):
     """The answer about a homogeneous network; print it. Norms, epsilon, delta are at margin 1: all layers divided by
     `scale`. `certificates` holds the measured points of Theorem S, "scaled" (x of least epsilon) and "span" (x = 1),
     with 1 - cos to the network as it is; `formula` is the theorem's epsilon for the former, `nothing` that of doing
-    nothing; `nearby` is `epsilon_nearby` (NaN where epsilon is small); `step` is ||h||; `fraction` is c* (NaN, with
-    `fraction_reason`); `floor` is B_T (None: undeclared)."""
+    nothing; `nearby` is epsilon_1 with gradients of networks nearby (NaN where it is small); `step` is ||h||;
+    `fraction` is c* (NaN, with `fraction_reason`); `floor` is B_T (None: undeclared)."""
 
     num_points: int
     classes: tuple[Any, ...]

@@ -10,8 +10,9 @@ import numpy as np
 from gaunlearn_jax.audit.findings import Certified
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.functions.answers import FirstLayerAudit
+from gaunlearn_jax.functions.lower_bounds import check_declared
 from gaunlearn_jax.functions.margins import Layers, MarginFunction, margin_function
-from gaunlearn_jax.functions.patches import patches_of
+from gaunlearn_jax.functions.patches import Patches, patches_of
 from gaunlearn_jax.functions.points import (
     INWARD,
     NOTABLE,
@@ -95,7 +96,7 @@ def first_layer(
         nothing=Certified(idle.epsilon, idle.delta, 0.0, host.norm(*layers)),
         formula=host.norm(*(e + v for e, v in zip(start.residual, inside, strict=True))),
         tau_bound=float(numerics.one_minus_cos_of_sine(np.float64(rho / norm))),
-        floor=_floor(function, layers, asked, lipschitz, out, phi.top(~gone)),
+        floor=_floor(function, layers, phi, gone, asked, lipschitz),
         broken=misclassified(function, hat, ~out),
         lost=misclassified(function, hat, out),
         weights_after=function.params(hat),
@@ -103,14 +104,14 @@ def first_layer(
 
 
 def _floor(
-    function: MarginFunction, layers: Layers, margin: float, lipschitz: float | None, out: Marks, top: float
+    function: MarginFunction, layers: Layers, phi: Patches, gone: Marks, margin: float, lipschitz: float | None
 ) -> float | None:
     """B_T, below which no ||W'|| with retained margins of `margin` is; None where no constant was declared."""
     if lipschitz is None:
         return None
     checks.number("lipschitz", lipschitz, "a positive number, or None", 0.0, open_low=True)
+    check_declared(function, phi, layers, float(lipschitz))
     at_zero = function.margins(tuple(np.zeros_like(v) for v in layers))
-    needed = np.where(out, 0.0, np.maximum(margin - at_zero, 0.0) / lipschitz)
-    each = np.zeros(len(function.labels))
-    np.maximum.at(each, function.owner, needed)
-    return float(np.linalg.norm(each) / np.sqrt(top)) * INWARD
+    needed = np.zeros(len(gone))
+    np.maximum.at(needed, function.owner, np.maximum(margin - at_zero, 0.0) / lipschitz)
+    return float(np.linalg.norm(needed[~gone]) / np.sqrt(phi.top(~gone))) * INWARD

@@ -178,7 +178,7 @@ def _first(function: MarginFunction, first: int | str | None) -> int:
     """The number of the first layer."""
     names = function.names
     if isinstance(first, str):
-        found = [l for l, name in enumerate(names) if first in name]
+        found = [l for l, name in enumerate(names) if first == name] or [l for l, n in enumerate(names) if first in n]
         if len(found) != 1:
             raise ValueError(f"first is {first!r}, expected a part of exactly one name of a layer: {', '.join(names)}")
         return found[0]
@@ -191,7 +191,7 @@ def _floor(of: Forgetting, lipschitz: float | None) -> float | None:
         return None
     checks.number("lipschitz", lipschitz, "a positive number, or None", 0.0, open_low=True)
     lower_bounds.check_declared(of.function, of.patches, of.layers, float(lipschitz))
-    return lower_bounds.norm_floor(of.function, of.patches, of.gone, float(lipschitz))
+    return lower_bounds.norm_floor(of.patches, len(of.layers), of.function.labels, of.gone, float(lipschitz))
 
 
 def _closed_form(of: Forgetting) -> tuple[float, Reason]:

@@ -10,6 +10,7 @@ import itertools
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gaunlearn_jax.functions.margins import Layers, MarginFunction
 from gaunlearn_jax.functions.patches import Patches
@@ -47,11 +48,11 @@ def least_angle(alpha: float, balance: float, slack: float) -> float:
     return max(0.0, alpha - math.asin(s), math.asin(min(max(0.5 * (balance * INWARD - s), 0.0), 1.0)))
 
 
-def norm_floor(function: MarginFunction, patches: Patches, gone: Marks, lipschitz: float) -> float:
-    """B_T: every theta' with margins >= 1 on T has ||theta'||^2 >= L (M' / (lipschitz^2 lambda_max))^(1/L), the largest
-    over M' = all of T, each of its classes, each of its points; lambda_max is that of sum phi_i phi_i^T."""
-    depth, kept = len(function.names), np.flatnonzero(~gone)
-    parts = [kept, *(kept[function.labels[kept] == c] for c in np.unique(function.labels[kept])), *kept[:, None]]
+def norm_floor(patches: Patches, depth: int, labels: NDArray[np.int64], gone: Marks, lipschitz: float) -> float:
+    """B_T for L = `depth` layers: ||theta'||^2 >= L (M' / (lipschitz^2 lambda_max))^(1/L) where margins are >= 1 on T,
+    the largest over M' = all of T, each of its classes, each of its points; lambda_max is that of sum phi_i phi_i^T."""
+    kept = np.flatnonzero(~gone)
+    parts = [kept, *(kept[labels[kept] == c] for c in np.unique(labels[kept])), *kept[:, None]]
     best = 0.0
     for part in parts:
         top = patches.top(np.isin(np.arange(len(gone)), part))
@@ -61,8 +62,9 @@ def norm_floor(function: MarginFunction, patches: Patches, gone: Marks, lipschit
 
 
 def check_declared(function: MarginFunction, patches: Patches, layers: Layers, lipschitz: float) -> None:
-    """ValueError where q_a > lipschitz ||W_1 phi_i|| prod_{l >= 2} ||W_l||, at the layers themselves and at some
-    random ones: then the network is not of the kind that was declared. A declaration that passes is still one."""
+    """ValueError where q_a exceeds its value at W_1 = 0 by more than lipschitz ||W_1 phi_i|| prod_{l >= 2} ||W_l||, at
+    the layers themselves and at some random ones: then the network is not of the kind that was declared. A declaration
+    that passes is still one."""
     rng = np.random.default_rng(0)
     rank_one = [tuple(np.abs(w) for w in layers), tuple(np.ones_like(w) for w in layers)]
     drawn = [tuple(rng.standard_normal(w.shape) for w in layers) for _ in range(PROBES)]
@@ -71,12 +73,13 @@ def check_declared(function: MarginFunction, patches: Patches, layers: Layers, l
         rest = np.prod(np.delete(sizes, patches.first))
         enters = np.linalg.norm(patches.rows @ patches.matrix(tried).T, axis=(1, 2))[function.owner]
         most = lipschitz * rest * enters
-        q = function.margins(tried)
+        idle = tuple(w * (l != patches.first) for l, w in enumerate(tried))
+        q = function.margins(tried) - function.margins(idle)
         over = q - most * (1 + 1e4 * function.unit) - 1e4 * function.unit * np.max(np.abs(q))
         if np.max(over) > 0:
             a = int(np.argmax(over))
             raise ValueError(
-                f"lipschitz = {lipschitz:g} was declared, but the margin {q[a]:.4g} of point {function.owner[a]} "
-                f"exceeds {most[a]:.4g} = lipschitz ||W_1 phi|| prod ||W_l||: sums over patches and layers with shared "
-                "weights need a larger constant (docs/theory, Functions); leave lipschitz out for no floor"
+                f"lipschitz = {lipschitz:g} was declared, but W_1 raises the margin of point {function.owner[a]} by "
+                f"{q[a]:.4g}, more than {most[a]:.4g} = lipschitz ||W_1 phi|| prod ||W_l||: sums over patches and "
+                "layers with shared weights need a larger constant (docs/theory, Functions); leave it out for no floor"
             )

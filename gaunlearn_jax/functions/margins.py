@@ -135,7 +135,8 @@ def margin_function(apply: Callable[..., Any], params: Any, x: Any, y: Any) -> t
     names = tuple(jax.tree_util.keystr(path, simple=True, separator="/") or "W" for path, _ in leaves)
     layers = tuple(_layer(name, leaf) for name, (_, leaf) in zip(names, leaves, strict=True))
     points = jnp.asarray(x)
-    points = points.astype(jnp.float64) if points.dtype.kind in "fiub" else points
+    if jnp.issubdtype(points.dtype, jnp.floating):  # whole numbers may be tokens
+        points = points.astype(jnp.float64)
     if points.ndim < 2 or len(points) < 2:
         raise ValueError(f"x has shape {points.shape}, expected [m, ...] with at least 2 points")
     scores = jax.jit(apply)(jax.tree.unflatten(tree, list(layers)), points)

@@ -82,7 +82,11 @@ def patches_of(function: MarginFunction, layers: Layers, patches: Any, first: in
     if first >= len(layers):
         raise ValueError(f"first is {first}, expected the number of a layer: {', '.join(function.names)}")
     m, array = len(function.labels), layers[first]
-    rows = np.asarray(function.points).reshape(m, -1) if patches is None else checks.real_array("patches", patches)
+    rows = (
+        np.asarray(function.points, np.float64).reshape(m, -1)
+        if patches is None
+        else checks.real_array("patches", patches)
+    )
     rows = rows[:, None] if rows.ndim == 2 else rows
     if rows.ndim != 3 or len(rows) != m:
         raise ValueError(f"patches has shape {rows.shape}, expected [{m}, P, p]: P patches of p numbers for each point")

@@ -12,7 +12,7 @@ import numpy as np
 
 from gaunlearn_jax.audit import prepare
 from gaunlearn_jax.data import marked
-from gaunlearn_jax.functions.margins import MOST, Layers, MarginFunction
+from gaunlearn_jax.functions.margins import Layers, MarginFunction
 from gaunlearn_jax.kkt import host
 from gaunlearn_jax.kkt.host import Marks, Matrix, Vector
 from gaunlearn_jax.kkt.least_squares import nonnegative
@@ -21,6 +21,8 @@ from gaunlearn_jax.kkt.least_squares import nonnegative
 INWARD = 1.0 - 1e-12
 #: networks at which gradients are sampled to tell kinks from unfinished training, and how far, in units of the norm
 SAMPLES, NEARBY = 16, 1e-3
+#: gradients of that sample at most: its least squares would take longer than all the rest
+COLUMNS = 1500
 #: epsilon_1 in units of the norm from which on its cause is looked for
 NOTABLE = 0.01
 
@@ -62,8 +64,8 @@ def multipliers(
 
 def epsilon_nearby(function: MarginFunction, layers: Layers, *, margin: float = 1.0) -> float:
     """The least ||theta - sum lambda g|| over gradients at theta and at SAMPLES networks within NEARBY of its norm, NaN
-    where they do not fit into memory: far below epsilon_1, kinks near theta are its cause. A diagnosis, no bound."""
-    if 8 * (SAMPLES + 1) * len(function.owner) * sum(w.size for w in layers) > MOST:
+    where they are more than COLUMNS: far below epsilon_1, kinks near theta are its cause. A diagnosis, no bound."""
+    if (SAMPLES + 1) * len(function.owner) > COLUMNS:
         return float("nan")
     rng = np.random.default_rng(0)
     size = NEARBY * host.norm(*layers) / sum(w.size for w in layers) ** 0.5

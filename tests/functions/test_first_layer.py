@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refuses
 
 import gaunlearn_jax as ga
 
@@ -141,6 +142,9 @@ def test_the_floor_is_below_what_fits_and_is_attained():
     assert a.floor <= a.certificate.norm
     assert (a.epsilon, a.rho, a.certificate.epsilon) == pytest.approx((0, 0, 0), abs=1e-12)
     assert a.verdict == "forgotten"
+    refuses(
+        lambda: ga.first_layer(lambda w, x: x @ w, 1.0 * y, x, y, [2], lipschitz=0.9), "lipschitz = 0.9 was declared"
+    )
     # where a network without weights has these margins already there is no floor
     shifted = ga.first_layer(lambda w, x: x @ w + 2.0 * x @ y, 1.0 * y, x, y, [2], lipschitz=1.0)
     assert shifted.floor == pytest.approx(3**0.5 * (3 - 2), rel=1e-9)

@@ -96,6 +96,8 @@ def test_steps_are_taken_from_the_network_at_margin_one(case):
         for got, expected in zip(step.params, hat, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
         assert step.gap == pytest.approx(ref.gap(hat, tilde), rel=1e-6, abs=1e-13)
+        # the certificate is itself a point of which the bound speaks
+        assert step.least_nearby <= step.gap * (1 + 1e-9)
         q = ref.margins(hat, xs, y, conv)
         assert (step.broken, step.lost) == (np.sum(q[[0, 2, 3, 4, 5]] <= 0), int(q[1] <= 0))
 

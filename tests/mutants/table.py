@@ -330,11 +330,13 @@ MUTANTS = [
     ),
     *of(
         "gaunlearn_jax/functions/lower_bounds.py",
-        "tests/functions/test_homogeneous.py tests/functions/test_refusals.py",
+        "tests/functions/test_lower_bounds.py tests/functions/test_refusals.py",
         ("0.5 * (balance", "1.0 * (balance"),
         ("share * INWARD", "2 * share * INWARD"),
         ("** (1 / depth))", "** (2 / depth))"),
         ("np.max(over) > 0", "np.max(over) > 0.1"),
+        ("> DEPENDENT:", "> 1e-11:"),
+        ("alpha - math.asin(s)", "alpha + math.asin(s)"),
     ),
     *of(
         "gaunlearn_jax/functions/first_layer.py",
@@ -348,5 +350,18 @@ MUTANTS = [
         "tests/functions/test_homogeneous.py tests/functions/test_first_layer.py",
         ("function.pull(layers, multipliers / margin)", "function.pull(layers, multipliers)"),
         ("multipliers * (q - 1.0)", "multipliers * (q + 1.0)"),
+        ("[layers, *drawn]", "[layers, layers]"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/euler.py",
+        "tests/functions/test_refusals.py",
+        ("if not np.any(wrong):", "if not np.all(wrong):"),
+        ("if layers[l].ndim == 1]", "if layers[l].ndim == 3]"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/patches.py",
+        "tests/functions/test_refusals.py",
+        ("(layers, nearby)", "(layers, layers)"),
+        ("if off[best] >", "if off[best] > 10 +"),
     ),
 ]

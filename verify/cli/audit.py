@@ -48,7 +48,7 @@ def add_parser(commands: Any, whole: Callable[[str], tuple[int, ...]], names: Ca
         metavar="FILE.npz",
         help="judge a model that was unlearned elsewhere; arrays as for --weights",
     )
-    text = "FILE.py:make; make(points, labels) returns the arguments of homogeneous or first_layer: docs/howto/network.md"
+    text = "make(points, labels) returns the arguments of homogeneous or first_layer: docs/howto/network.md"
     audit.add_argument("--network", metavar="FILE.py:MAKE", help=text)
     audit.add_argument("--normalize", action="store_true", help="bring every point to unit norm")
     audit.add_argument("--bias", action="store_true", help="append the coordinate 1 to every point")

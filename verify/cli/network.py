@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 #: options of `audit` that speak of its own models and answers alone, with their defaults
-OTHERS = {"model": "linear", "neurons": None, "weights": None, "step": "ascent", "unlearned": None, "every_point": False,
-          "figure": None, "loss": "exponential", "seed": 0}  # fmt: skip
+OTHERS: dict[str, Any] = {
+    **dict.fromkeys(("neurons", "weights", "unlearned", "figure")),
+    **{"model": "linear", "step": "ascent", "loss": "exponential", "seed": 0, "every_point": False},
+}
 _HINT = "expected FILE.py:MAKE, a Python file and a function make(points, labels) in it; see docs/howto/network.md"
 
 
