@@ -204,7 +204,7 @@ def _closed_form(of: Forgetting) -> tuple[float, Reason]:
         return float("nan"), Reason.DATA
     whole, removed = float(np.sum(lam[function.labels == own[0]])), float(np.sum(lam[of.gone]))
     if removed <= 0:
-        return float("nan"), Reason.FORGET_SIZE
+        return float("nan"), Reason.UNDEFINED
     return best_fraction(
         len(function.names), max(0.0, 1.0 - removed / whole), whole / float(np.sum(lam))
     ), Reason.APPLIES
