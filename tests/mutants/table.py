@@ -334,7 +334,7 @@ MUTANTS = [
         ("0.5 * (balance", "1.0 * (balance"),
         ("share * INWARD", "2 * share * INWARD"),
         ("** (1 / depth))", "** (2 / depth))"),
-        ("np.max(over) > 0", "np.max(over) > 0.1"),
+        ("np.max(over) > 0", "np.max(over) > 1"),
         ("> DEPENDENT:", "> 1e-11:"),
         ("alpha - math.asin(s)", "alpha + math.asin(s)"),
     ),
