@@ -1,6 +1,7 @@
 """Verify the theory of machine unlearning by gradient ascent, instance by instance."""
 
 from gaunlearn_jax import data as data
+from gaunlearn_jax import functions as functions
 from gaunlearn_jax import kkt as kkt
 from gaunlearn_jax import models as models
 from gaunlearn_jax import store as store
@@ -13,6 +14,8 @@ from gaunlearn_jax.base.codes import Reason as Reason
 from gaunlearn_jax.base.codes import Status as Status
 from gaunlearn_jax.base.codes import Verdict as Verdict
 from gaunlearn_jax.base.registry import Parameter as Parameter
+from gaunlearn_jax.functions.first_layer import first_layer as first_layer
+from gaunlearn_jax.functions.homogeneous import homogeneous as homogeneous
 from gaunlearn_jax.theory import bounds as bounds
 from gaunlearn_jax.theory import closeness as closeness
 from gaunlearn_jax.theory import convergence as convergence

@@ -33,7 +33,8 @@ LIBRARY = {
     "gaunlearn_jax.unlearn": "base models data training kkt",
     "gaunlearn_jax.theory": "base models data training kkt unlearn",
     "gaunlearn_jax.audit": "base models data training kkt unlearn theory",
-    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory audit",
+    "gaunlearn_jax.functions": "base data kkt audit",
+    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory audit functions",
 }
 VERIFIER = {
     "verify.exact": "",

@@ -56,8 +56,8 @@ def test_the_notebook_runs(path, monkeypatch):
     pyplot.close("all")
 
 
-def test_there_are_four_and_they_are_stripped():
-    assert [path.stem for path in NOTEBOOKS] == ["batch_check", "five_minutes", "gallery", "own_data"]
+def test_there_are_five_and_they_are_stripped():
+    assert [path.stem for path in NOTEBOOKS] == ["any_network", "batch_check", "five_minutes", "gallery", "own_data"]
     for path in NOTEBOOKS:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             assert cell["metadata"] == {}

@@ -48,6 +48,8 @@ def add_parser(commands: Any, whole: Callable[[str], tuple[int, ...]], names: Ca
         metavar="FILE.npz",
         help="judge a model that was unlearned elsewhere; arrays as for --weights",
     )
+    text = "make(points, labels) returns the arguments of homogeneous or first_layer: docs/howto/network.md"
+    audit.add_argument("--network", metavar="FILE.py:MAKE", help=text)
     audit.add_argument("--normalize", action="store_true", help="bring every point to unit norm")
     audit.add_argument("--bias", action="store_true", help="append the coordinate 1 to every point")
     audit.add_argument("--loss", choices=("exponential", "logistic"), default="exponential", help="for the step size")
@@ -62,11 +64,14 @@ def main(options: argparse.Namespace) -> int:
     _check_outputs(options)
     from gaunlearn_jax.audit import datasets
     from verify.cli import patience
-    from verify.report.console import console
     from verify.run import devices
 
     table = {"columns": options.columns, "drop": options.drop, "header": options.header}
     points, labels = datasets.load(options.data, options.label, **table)
+    if options.network is not None:
+        from verify.cli import network
+
+        return _told(options, network.answered(options, points, labels))
     weights, output_weights = None, None
     if options.weights is not None:
         if options.neurons is not None:
@@ -96,6 +101,13 @@ def main(options: argparse.Namespace) -> int:
                 answer = answered(own.step_name(Path(options.step)))
         else:
             answer = answered(options.step)
+    return _told(options, answer)
+
+
+def _told(options: argparse.Namespace, answer: Any) -> int:
+    """Keep and print the answer."""
+    from verify.report.console import console
+
     _keep(options, answer)  # before anything is printed: no terminal or pipe may cost the results
     first, _, rest = str(answer).partition("\n\n")
     console.print(first, style="bold", markup=False, soft_wrap=True)
