@@ -12,7 +12,7 @@ import pytest
 from reference import problem as ref
 
 import gaunlearn_jax as ga
-from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network
+from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network, patches_of
 from gaunlearn_jax.unlearn import certificates
 
 NAMES = ARCHITECTURES.names
@@ -20,11 +20,12 @@ NAMES = ARCHITECTURES.names
 
 @functools.lru_cache
 def setting(name: str) -> tuple[Any, ga.data.Dataset, Any]:
-    """A network of eight neurons, five correlated points, and its margin problem."""
-    rng = np.random.default_rng(3)
-    points = rng.normal(size=(5, 7)) / np.sqrt(7) + 0.1
-    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0])
+    """A network of eight neurons, five correlated points (of as many patches as it wants), and its margin problem."""
     net = network(name, 8)
+    patches = patches_of(net)
+    rng, d = np.random.default_rng(3), 7 if patches == 1 else 12 * patches
+    points = rng.normal(size=(5, d)) / np.sqrt(d) + 0.1
+    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0], patches=patches)
     return net, data, net.problem(data)
 
 
