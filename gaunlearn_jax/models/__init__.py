@@ -2,7 +2,6 @@
 
 from gaunlearn_jax.models.convolution import Convolution as Convolution
 from gaunlearn_jax.models.convolution import FilterBank as FilterBank
-from gaunlearn_jax.models.convolution import independent_rows as independent_rows
 from gaunlearn_jax.models.network import Linear as Linear
 from gaunlearn_jax.models.network import Network as Network
 from gaunlearn_jax.models.network import TwoLayerLeakyReLU as TwoLayerLeakyReLU

@@ -13,14 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.models.network import TwoLayerLeakyReLU
 from gaunlearn_jax.models.problem import Layout, MarginProblem
-
-#: the part of a unit patch outside the span of the others of its point, from which on it counts as independent of them
-INDEPENDENT = 1e-6
 
 
 @jax.tree_util.register_dataclass
@@ -93,30 +90,3 @@ def Convolution(
     if slope == 0.0 and (np.all(u > 0) or np.all(u < 0)):
         raise ValueError("all output_weights have one sign: such a network cannot fit both classes; mix the signs")
     return FilterBank(jnp.asarray(u), p, slope)
-
-
-def independent_rows(problem: MarginProblem) -> Bool[Array, "a"]:
-    """Whether the rows of each constraint are linearly independent, by Gram-Schmidt on unit rows with room for its
-    rounding: then every selection of its entries is one of Clarke's of q_a. Source: docs/theory, When a selection is
-    Clarke's.
-
-    >>> from gaunlearn_jax.data import from_points
-    >>> data = from_points([[1.0, 0.0, 0.0, 1.0], [1.0, 0.0, -1.0, 0.0]], [1, -1], patches=2)
-    >>> [bool(v) for v in independent_rows(Convolution(2, 2).problem(data))]
-    [True, False]
-    """
-    squares = jnp.sum(problem.rows**2, axis=1)
-    if problem.layout is None:
-        return squares > 0
-    unit = problem.rows / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))[:, None]
-    sets = [sorted({r for r, a in zip(problem.layout.row, problem.layout.constraint, strict=True) if a == c})
-            for c in range(problem.num_constraints)]  # fmt: skip
-    most = max(map(len, sets))
-    index = np.asarray([rows + [rows[0]] * (most - len(rows)) for rows in sets])
-    real = np.asarray([[i < len(rows) for i in range(most)] for rows in sets])
-
-    def outside(rows: Float[Array, "s p"]) -> Float[Array, "s"]:
-        basis = numerics.orthonormal_basis(rows, jnp.ones(most, bool))
-        return jnp.abs(jnp.sum(basis * rows, axis=1))  # the part of a row along what it added to the span
-
-    return jnp.all((jax.vmap(outside)(unit[index]) > INDEPENDENT) | ~real, axis=1)

@@ -24,6 +24,7 @@ SHORT = {
     Reason.MODEL: "other model",
     Reason.NOT_KKT: "activations change",
     Reason.DATA: "hypothesis on the data fails",
+    Reason.PATCHES: "dependent patches",
 }
 _SHORT = {reason.text: text for reason, text in SHORT.items()}
 #: names of certificates and strengths that say nothing by themselves

@@ -8,6 +8,8 @@ from gaunlearn_jax.base.registry import Registry
 from verify.suites import (
     activations,
     assumptions,
+    clarke,
+    entries,
     estimators,
     generalization,
     identity,
@@ -41,6 +43,8 @@ for _suite in (
     assumptions.SUITE,
     implicit_bias.SUITE,
     unique.SUITE,
+    clarke.SUITE,
+    entries.SUITE,
 ):
     CLAIMS.register(_suite)
 
