@@ -115,6 +115,7 @@ SUITE = Suite(
     find=find,
     models=("convolution",),
     theorem="entries",
+    usual=False,
     explain=Explanation(
         hypotheses="the patch spaces of different points meet at a cosine mu below 1/(m - 1); nothing is assumed of "
         "norms or of the number of filters",
