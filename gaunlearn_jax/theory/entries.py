@@ -109,7 +109,7 @@ def pull_bounds(
 
     and lower = 1/shortest - (m-1) mu upper - epsilon_1. `smallest` is sqrt(c_hat), the least norm of a mean of the
     gradients of one point (their norm where each has one constraint), `shortest` the shortest gradient of a point (or
-    of each [m]), `constraints` n_c, the most of a point. Source: docs/theory, Lemma M'.
+    of each [m]), `constraints` n_c, the most of a point. Source: docs/theory, Pulls and leakage.
 
     >>> found = pull_bounds(0.01, 1.0, 1.0, 0.0, 0.0, m=10)
     >>> print(f"{found.lower:.4f} {found.upper:.4f} {found.defined}")
@@ -139,7 +139,7 @@ def sharp_entries(
     """Theorem R' (projection certificate): epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho/B_T)^2), rho = k kappa gamma.
 
     `upper` is gamma, the upper bound of Lemma M' (UNDEFINED where it is not finite), `floor` B_T of the norm lemma. tau
-    is 2 (nothing is said of it) where rho >= B_T. Source: docs/theory, Theorem R'.
+    is 2 (nothing is said of it) where rho >= B_T. Source: docs/theory, Pulls and leakage.
     """
     kappa, defined = projection_factor(mu, m - jnp.asarray(k))
     rho = k * kappa * upper

@@ -109,7 +109,7 @@ def find(blocks: list[Any], grid: Any) -> Finding:
 SUITE = Suite(
     name="entries",
     statement="points of several patches: Lemma M' bounds their pulls, Theorem R' what one step of ascent leaves",
-    source="docs/theory, Lemma M' for points of several rows",
+    source="docs/theory, Pulls and leakage",
     evaluate=evaluate,
     draw=draw,
     find=find,
