@@ -22,17 +22,23 @@ def blocks():
     return lanes.blocks_of(entries.SUITE, GRID)
 
 
-@pytest.fixture(scope="module")
-def exact_blocks():
-    return lanes.blocks_of(clarke.SUITE, GRID)
+def holds(suite, made, rows):
+    table = lanes.tallies(suite, made, GRID)
+    assert len(table) == rows
+    assert not any(row["violated"] or row["inconclusive"] or row["unconverged"] for row in table)
+    assert all(row["holds"] == GRID.seeds for row in table if row["grid"]["d"] == 1e8)
 
 
-def test_both_hold(blocks, exact_blocks):
-    for suite, made, rows in ((entries.SUITE, blocks, 6 * 2 * 2), (clarke.SUITE, exact_blocks, 5 * 2)):
-        table = lanes.tallies(suite, made, GRID)
-        assert len(table) == rows
-        assert not any(row["violated"] or row["inconclusive"] or row["unconverged"] for row in table)
-        assert all(row["holds"] == GRID.seeds for row in table if row["grid"]["d"] == 1e8)
+def test_entries_holds_and_its_picture(blocks):
+    holds(entries.SUITE, blocks, 6 * 2 * 2)
+    lanes.assert_picture(entries.SUITE, blocks, GRID, (r"\mu", "Theorem R'", "dimension"))
+
+
+@pytest.mark.slow
+def test_clarke_holds_and_its_picture():
+    made = lanes.blocks_of(clarke.SUITE, GRID)
+    holds(clarke.SUITE, made, 5 * 2)
+    lanes.assert_picture(clarke.SUITE, made, GRID, ("rounds", "distance", "dimension"))
 
 
 def changed(monkeypatch, name, change):
@@ -91,6 +97,7 @@ def _first():
     return shape, GRID
 
 
+@pytest.mark.slow
 def test_a_loop_that_raises_the_norm_is_found(monkeypatch):
     right = kkt.solve_pattern
 
@@ -102,8 +109,3 @@ def test_a_loop_that_raises_the_norm_is_found(monkeypatch):
     table = lanes.tallies(clarke.SUITE, lanes.blocks_of(clarke.SUITE, GRID), GRID)
     assert lanes.count(table, "violated", quantity="norm") > 0
     assert lanes.count(table, "violated", quantity="slackness") > 0
-
-
-def test_pictures(blocks, exact_blocks):
-    lanes.assert_picture(entries.SUITE, blocks, GRID, (r"\mu", "Theorem R'", "dimension"))
-    lanes.assert_picture(clarke.SUITE, exact_blocks, GRID, ("rounds", "distance", "dimension"))
