@@ -11,6 +11,7 @@ import pytest
 from gaunlearn_jax import kkt
 from gaunlearn_jax.theory import entries as theory
 from suites import recorded as lanes
+from verify.cli import main
 from verify.instances.grid import Grid
 from verify.suites import clarke, entries
 
@@ -30,7 +31,7 @@ def holds(suite, made, rows):
 
 
 def test_entries_holds_and_its_picture(blocks):
-    holds(entries.SUITE, blocks, 6 * 2 * 2)
+    holds(entries.SUITE, blocks, 9 * 2 * 2)
     lanes.assert_picture(entries.SUITE, blocks, GRID, (r"\mu", "Theorem R'", "dimension"))
 
 
@@ -109,3 +110,10 @@ def test_a_loop_that_raises_the_norm_is_found(monkeypatch):
     table = lanes.tallies(clarke.SUITE, lanes.blocks_of(clarke.SUITE, GRID), GRID)
     assert lanes.count(table, "violated", quantity="norm") > 0
     assert lanes.count(table, "violated", quantity="slackness") > 0
+
+
+@pytest.mark.slow
+def test_its_certificates_are_proved_in_ball_arithmetic(tmp_path, capsys):
+    size = ["--points", "4", "--neurons", "4", "--forget", "1", "--seeds", "2", "--dims", "1e8"]
+    assert main.main(["run", "entries", *size, "--exact", "worst", "--out", str(tmp_path)]) == 0
+    assert "2 of 2 proved" in capsys.readouterr().out

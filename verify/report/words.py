@@ -48,6 +48,8 @@ NAMES = {
     "set": "whole data set",
     "pair": "pair of points",
     "point": "one point",
+    "spaces": "from patch spaces",
+    "loop": "along the pattern loop",
     "": "the model itself",
 }
 

@@ -39,10 +39,10 @@ def pulls(problem: MarginProblem, point: KKTPoint, between: entries.Pulls, gamma
     lower, upper = between.lower, jnp.broadcast_to(between.upper, gamma.shape)
     says = bounds.first_failing((between.defined, Reason.UNDEFINED), (jnp.all(lower > 0), Reason.EMPTY))
     return {
-        "/sharp/upper": check(
+        "/spaces/upper": check(
             *worst(gamma, upper, error, everyone), reason=unless(between.defined, Reason.UNDEFINED), **solved
         ),
-        "/sharp/lower": check(*worst(lower, gamma, error, everyone), reason=says, **solved),
+        "/spaces/lower": check(*worst(lower, gamma, error, everyone), reason=says, **solved),
         "width": jnp.where(between.defined, 1 - jnp.maximum(jnp.min(lower), 0.0) / between.upper, jnp.nan),
     }
 
@@ -58,8 +58,9 @@ def evaluate(e: Evaluation) -> Results:
     rho, most = parts(e.problem, e.point, e.forget).rho, kappa * jnp.sum(jnp.where(e.forget, gamma, 0.0))
     error = numerics.rounding(e.problem.num_rows, e.point.params)
     solved = bounds.converged(near.status)
-    return e.success(near, bound, "sharp") | pulls(e.problem, e.point, between, gamma) | {
-        "projection/sharp/leakage": check(
+    successes = e.success(near, e.instance_bound(near), "instance") | e.success(near, bound, "spaces")
+    return successes | pulls(e.problem, e.point, between, gamma) | {
+        "projection/spaces/leakage": check(
             rho, most + error, error, reason=unless(defined, Reason.UNDEFINED), converged=solved
         ),
         "mu": mu, "rho": rho / near.norm, "rho_bound": jnp.where(defined, most / near.norm, jnp.nan),
@@ -96,12 +97,12 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     seen = view(blocks, "entries")
     if not seen.dims:
         return NOTHING
-    first = from_dimension(seen.telling("projection/sharp/tau"))
+    first = from_dimension(seen.telling("projection/spaces/tau"))
     where = "from d = {first:d}" if first == first else "nowhere"
     return found(
         f"Theorem R' excludes doing nothing {where}; its epsilon is {{room}} times the measured one ({{top:d}})",
         "mu is {mu} at d = {low:d}, and must stay below 1/(m - 1)",
-        first=first, top=seen.top, room=seen.room("projection/sharp/epsilon", seen.top),
+        first=first, top=seen.top, room=seen.room("projection/spaces/epsilon", seen.top),
         low=seen.low, mu=seen.median("mu", seen.low),
     )  # fmt: skip
 
@@ -116,6 +117,7 @@ SUITE = Suite(
     models=("convolution",),
     theorem="entries",
     usual=False,
+    certified=True,
     explain=Explanation(
         hypotheses="the patch spaces of different points meet at a cosine mu below 1/(m - 1); nothing is assumed of "
         "norms or of the number of filters",
