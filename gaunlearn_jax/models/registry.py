@@ -60,9 +60,13 @@ def network(text: str, num_neurons: int) -> Any:
     return row.make(num_neurons, **values)
 
 
-def patches_of(net: Any) -> int:
-    """The patches that a network cuts every point into: `net.patches`, 1 where it says nothing."""
-    return int(getattr(net, "patches", 1))
+def patches(text: str) -> int:
+    """The patches that the architecture cuts every point into: its parameter of that name, 1 without one.
+
+    >>> patches("convolution:patches=4"), patches("relu")
+    (4, 1)
+    """
+    return int(lookup(text)[1].get("patches", 1))
 
 
 def _linear(_: int) -> Any:

@@ -72,6 +72,7 @@ def test_words_and_json(answer) -> None:
     assert kept["gap"] is None
 
 
+@pytest.mark.slow
 def test_retained_patches_that_span_everything_leave_nothing_to_remove() -> None:
     """Twelve images of two patches of four pixels; labels are those that the filters give, so that margins are > 0."""
     images, w, head = RNG.normal(size=(12, 2, 4)), RNG.normal(size=(4, 4)), np.array([1.0, -1.0, 1.0, -1.0]) / 2

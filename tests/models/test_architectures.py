@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import problem as ref
 
 import gaunlearn_jax as ga
-from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network, patches_of
+from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network, patches
 from gaunlearn_jax.unlearn import certificates
 
 NAMES = ARCHITECTURES.names
@@ -24,10 +24,10 @@ NAMES = ARCHITECTURES.names
 def setting(name: str) -> tuple[Any, ga.data.Dataset, Any]:
     """A network of eight neurons, five correlated points (of as many patches as it wants), and its margin problem."""
     net = network(name, 8)
-    patches = patches_of(net)
-    rng, d = np.random.default_rng(3), 7 if patches == 1 else 12 * patches
+    count = patches(name)
+    rng, d = np.random.default_rng(3), 7 if count == 1 else 12 * count
     points = rng.normal(size=(5, d)) / np.sqrt(d) + 0.1
-    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0], patches=patches)
+    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0], patches=count)
     return net, data, net.problem(data)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import gaunlearn_jax as ga
 from gaunlearn_jax.models import Convolution
-from gaunlearn_jax.models.registry import network, patches_of
+from gaunlearn_jax.models.registry import network, patches
 from verify.instances.records import Shape
 from verify.suites.registry import CLAIMS, select
 
@@ -74,8 +74,8 @@ def test_average_pooling_is_the_same_network() -> None:
 
 def test_the_registry_knows_it() -> None:
     assert network("convolution:patches=3:slope=0.2", 4).negative_slope == 0.2
-    assert patches_of(network("convolution:patches=3", 4)) == 3
-    assert patches_of(network("relu", 4)) == 1
+    assert patches("convolution:patches=3") == network("convolution:patches=3", 4).patches == 3
+    assert patches("relu") == 1
     shape = Shape("convolution:patches=3", 4, 6)
     assert shape.entries == 6 * 12**2
     data = shape.draw(jax.random.key(0), jnp.asarray(1e6), {})

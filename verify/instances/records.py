@@ -22,7 +22,7 @@ from gaunlearn_jax.base.staging import staged_on_host
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.data.registry import DISTRIBUTIONS, Distribution
 from gaunlearn_jax.kkt import KKTPoint
-from gaunlearn_jax.models.registry import canonical, network, patches_of
+from gaunlearn_jax.models.registry import canonical, network, patches
 from gaunlearn_jax.training.losses import LOSSES
 from gaunlearn_jax.training.train import Trained
 
@@ -79,7 +79,7 @@ class Shape:
     @property
     def patches(self) -> int:
         """Patches a point."""
-        return patches_of(self.network())
+        return patches(self.model)
 
     def network(self) -> Any:
         return network(self.model, self.n)
