@@ -101,7 +101,7 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     where = "from d = {first:d}" if first == first else "nowhere"
     return found(
         f"Theorem R' excludes doing nothing {where}; its epsilon is {{room}} times the measured one ({{top:d}})",
-        "mu is {mu} at d = {low:d}, and must stay below 1/(m - 1)",
+        "patch spaces must be nearly orthogonal: mu is {mu} at d = {low:d}",
         first=first, top=seen.top, room=seen.room("projection/spaces/epsilon", seen.top),
         low=seen.low, mu=seen.median("mu", seen.low),
     )  # fmt: skip
