@@ -16,6 +16,8 @@ from gaunlearn_jax.audit.class_answer import ClassAudit
 from gaunlearn_jax.audit.classes import audit_classes
 from gaunlearn_jax.audit.every_point import every_point as of_every_point
 from gaunlearn_jax.audit.findings import Bounded, Hypothesis, Outcome
+from gaunlearn_jax.audit.image_answer import ImageAudit
+from gaunlearn_jax.audit.images import audit_images
 from gaunlearn_jax.audit.saved import of_estimator
 from gaunlearn_jax.audit.subject import Subject
 from gaunlearn_jax.audit.worth import worth
@@ -28,7 +30,7 @@ from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.training.losses import LOSSES
 from gaunlearn_jax.unlearn.registry import STEPS
 
-MODELS = ("linear", "relu")
+MODELS = ("linear", "relu", "convolution")
 #: rows of the Gram matrix that are held at once
 ROWS = 1024
 
@@ -51,7 +53,9 @@ def audit(
     seed: int = 0,
     step: str = "ascent",
     unlearned: Any = None,
-) -> Audit | ClassAudit:
+    patch: int | None = None,
+    stride: int | None = None,
+) -> Audit | ClassAudit | ImageAudit:
     """How well one ascent step forgets the points `forget` (indices) of the user's data; print the answer.
 
     points [m, d]; labels [m] or [m, 1]: lists, arrays, data frames, series. Of two values the smaller (in sorted order)
@@ -66,12 +70,22 @@ def audit(
     beta. `step` names another unlearning step (`unlearn.STEPS`), `unlearned` gives weights, of the shape of `weights`,
     that were unlearned elsewhere: the verdict is then on that outcome, by its angle to the retrained model beside that
     of doing nothing. Where multipliers can be moved between a forgotten point and others, the retrained model decides
-    the verdict.
+    the verdict. Model "convolution" takes images and the side of a `patch`: see `audit_images`.
 
     ValueError for bad data or weights; hard_margin.NotSeparable, with a witness, where no linear model fits the data.
     Source: docs/theory, Certificates.
     """
     numerics.require_x64()
+    if model == "convolution":
+        other = center is not None or unlearned is not None or step != "ascent"
+        if patch is None or other or standardize or normalize or bias or every_point:
+            raise ValueError(
+                "model convolution needs patch (pixels a side), and takes images as they are; its own step"
+            )
+        told = {"neurons": neurons, "weights": weights, "output_weights": output_weights, "seed": seed}
+        return audit_images(points, labels, forget, patch=patch, stride=stride, **told)
+    if patch is not None or stride is not None:
+        raise ValueError(f"patch and stride are for model convolution, but model is {model!r}")
     points, warnings = prepare.moved(points, center, standardize)
     weights = of_estimator(weights, bias)
     x = prepare.points(points, normalize, bias)

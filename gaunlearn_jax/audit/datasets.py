@@ -78,8 +78,8 @@ def load_weights(path: Path, model: str) -> tuple[np.ndarray, np.ndarray | None]
             f"{path} is a pickle, and nothing is unpickled; where it is trusted: {PICKLES[path.suffix.lower()]}"
         )
     if path.suffix.lower() != ".npz":
-        raise ValueError(f"{path} is no .npz, expected one with W [n, d]" + (" and u [n]" if model == "relu" else ""))
-    if model == "relu":
+        raise ValueError(f"{path} is no .npz, expected one with W [n, d]" + (" and u [n]" if model != "linear" else ""))
+    if model != "linear":
         arrays = npz(path, ("W", "u"))
         return arrays["W"], arrays["u"]
     with opened(path) as file, _zip(file, path) as archive:

@@ -81,6 +81,7 @@ class Reason(enum.IntEnum):
     MODEL = 10
     NOT_KKT = 11
     DATA = 12
+    PATCHES = 13
 
     @property
     def text(self) -> str:
@@ -102,4 +103,5 @@ _REASON = {
     Reason.MODEL: "the claim does not speak of this model",
     Reason.NOT_KKT: "no KKT point with these activations: the solution leaves the activation pattern",
     Reason.DATA: "the data do not satisfy the hypothesis of the claim",
+    Reason.PATCHES: "the rows (patches) of some point are linearly dependent: a selection need not be Clarke's",
 }

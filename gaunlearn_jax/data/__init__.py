@@ -7,6 +7,7 @@ from gaunlearn_jax.data.dataset import check_labels as check_labels
 from gaunlearn_jax.data.dataset import forget_mask as forget_mask
 from gaunlearn_jax.data.dataset import from_points as from_points
 from gaunlearn_jax.data.dataset import marked as marked
+from gaunlearn_jax.data.dataset import patches_of as patches_of
 from gaunlearn_jax.data.distributions import MAX_DIM as MAX_DIM
 from gaunlearn_jax.data.distributions import bartlett as bartlett
 from gaunlearn_jax.data.distributions import gaussian as gaussian

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaunlearn_jax import models
 from gaunlearn_jax.base import numerics
 from gaunlearn_jax.data.dataset import Dataset
 
 
-def assumptions(data: Dataset, net: models.Network) -> tuple[Array, Array, Array]:
+def assumptions(data: Dataset, net: Any) -> tuple[Array, Array, Array]:
     """(psi, phi, eps_d) that this data set satisfies, measured from its Gram matrix.
 
     psi = max_i | ||x_i||^2 - 1 |, phi = max_{i != j} |<x_i, x_j>|, and the least eps_d with phi <= eps_d / (4 m n)

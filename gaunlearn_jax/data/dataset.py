@@ -28,6 +28,9 @@ class Dataset(Shown):
 
     `dim` is the dimension d they live in, `mean_norm` is ||mu|| of a mixture (its first coordinate lies along
     mu; 0 otherwise), `basis` [p, d] holds the orthonormal rows that lift given points back (None for draws).
+
+    With `patches` P > 1 the coordinates are P equal blocks, one a patch, all of them along the same basis [p/P, d/P]:
+    what filters see lives in R^(d/P), and `reduce` and `lift` take filters.
     """
 
     points: Points
@@ -36,6 +39,7 @@ class Dataset(Shown):
     mean_norm: Scalar
     status: Code
     basis: Float[Array, "p d"] | None = None
+    patches: int = dataclasses.field(default=1, metadata={"static": True})
 
     @property
     def num_points(self) -> int:
@@ -73,12 +77,15 @@ class Dataset(Shown):
         return self.basis
 
 
-def from_points(points: Any, labels: Any) -> Dataset:
+def from_points(points: Any, labels: Any, *, patches: int = 1) -> Dataset:
     """Given points [m, d] and labels [m] (+-1) in p = min(m, d) coordinates: X = L B with orthonormal rows B.
 
-    Any rank is accepted, and dependent or duplicate points. ValueError names the first offending entry.
+    With `patches` P the d coordinates are P blocks of d/P, one a patch (`patches_of` makes them from images), and X is
+    the matrix [m P, d/P] of all patches. Any rank is accepted, and dependent or duplicate points. ValueError names the
+    first offending entry.
     """
     numerics.require_x64()
+    blocks = checks.whole("patches", patches, 1, "a whole number of at least 1")
     if not checks.is_traced(points, labels):
         points = checks.real_array("points", points, 2)
         if points.shape[0] < 2 or points.shape[1] < 1:
@@ -88,16 +95,40 @@ def from_points(points: Any, labels: Any) -> Dataset:
             raise ValueError(f"points[{zero[0]}] is the zero vector, which has no direction; drop it")
         labels = check_labels(labels, points.shape[0])
     x = jnp.asarray(points, jnp.float64)
+    if x.shape[1] % blocks:
+        raise ValueError(f"points have {x.shape[1]} coordinates, expected a multiple of {blocks}: equal patches")
+    d, x = jnp.asarray(float(x.shape[1])), x.reshape(x.shape[0] * blocks, -1)
     # a power of two, so that nothing overflows in the factorisation and nothing is rounded
     top = jnp.max(jnp.abs(x))
     power = jnp.frexp(jnp.where(jnp.isfinite(top) & (top > 0), top, 1.0))[1]
     q, r = jnp.linalg.qr(jnp.ldexp(x, -power).T)
-    lower = jnp.ldexp(r.T, power)
+    lower = jnp.ldexp(r.T, power).reshape(x.shape[0] // blocks, -1)
     y = jnp.asarray(labels, jnp.float64)
     good = jnp.all(jnp.isfinite(lower)) & jnp.all(jnp.any(lower != 0, axis=1)) & good_labels(y)
     status = jnp.where(good, Status.OK, Status.BAD_INPUT)
-    d = jnp.asarray(float(x.shape[1]))
-    return Dataset(lower, y, d, jnp.zeros(()), status, basis=q.T)
+    return Dataset(lower, y, d, jnp.zeros(()), status, basis=q.T, patches=blocks)
+
+
+def patches_of(images: Any, size: int, stride: int | None = None) -> np.ndarray:
+    """Square patches of images [m, h, w], or windows of signals [m, l], side by side: [m, P * size^2] or [m, P * size],
+    for `from_points(..., patches=P)`. They begin every `stride` places (default: `size`, disjoint).
+
+    ValueError where no patch fits, or disjoint ones would leave a rest.
+
+    >>> patches_of([[1.0, 2.0, 3.0]], 2, 1)
+    array([[1., 2., 2., 3.]])
+    """
+    x = checks.real_array("images", images)
+    if x.ndim not in (2, 3):
+        raise ValueError(f"images has shape {x.shape}, expected [m, h, w], or [m, l] for signals")
+    side, sides = checks.whole("size", size, 1, "a whole number of at least 1"), x.shape[1:]
+    step = side if stride is None else checks.whole("stride", stride, 1, "a whole number of at least 1")
+    if min(sides) < side or any((n - side) % step for n in sides):
+        raise ValueError(f"images of shape {sides} are not covered by patches of {side} every {step}; change one")
+    axes = tuple(range(1, x.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (side,) * len(axes), axes)
+    picked = windows[(slice(None), *(slice(None, None, step),) * len(axes))]
+    return np.ascontiguousarray(picked.reshape(len(x), -1))
 
 
 def forget_mask(data: Dataset, indices: Any) -> Mask:

@@ -16,17 +16,19 @@ from gaunlearn_jax.data.dataset import Dataset, check_labels, good_labels
 MAX_DIM = 1e15
 
 
-def gaussian(key: Array, num_points: int, dim: Numbers | Whole, labels: Any = None) -> Dataset:
+def gaussian(key: Array, num_points: int, dim: Numbers | Whole, labels: Any = None, *, patches: int = 1) -> Dataset:
     """x_i ~ N(0, I_d / d), i < m, exactly in distribution for any real d with m <= d <= 1e15.
 
     Bartlett: X = L / sqrt(d), L lower triangular, N(0, 1) below and sqrt(chi^2_{d-i}) on the diagonal. `dim` may
-    be traced. Labels alternate unless given. ValueError if d < m (when concrete; a bad status otherwise).
-    Source: docs/theory, Exact isometric reduction; Bartlett 1933.
+    be traced. Labels alternate unless given. With `patches` P the point is cut into P equal ones, which are m P
+    independent samples of N(0, I_{d/P} / d): d >= m P^2. ValueError if d is smaller (when concrete; a bad status
+    otherwise). Source: docs/theory, Exact isometric reduction; Bartlett 1933.
     """
-    m, y = _check_draw(num_points, dim, labels, extra=0)
+    count = checks.whole("patches", patches, 1, "a whole number of at least 1")
+    m, y = _check_draw(num_points, dim, labels, times=count**2)
     d = jnp.asarray(dim, jnp.float64)
-    points = bartlett(key, m, d) / jnp.sqrt(d)
-    return Dataset(points, y, d, jnp.zeros(()), _draw_status(points, y, d, m))
+    points = (bartlett(key, m * count, d / count) / jnp.sqrt(d)).reshape(m, -1)
+    return Dataset(points, y, d, jnp.zeros(()), _draw_status(points, y, d, m * count**2), patches=count)
 
 
 def mixture(key: Array, num_points: int, dim: Numbers | Whole, signal: Scalar, labels: Any = None) -> Dataset:
@@ -46,10 +48,12 @@ def mixture(key: Array, num_points: int, dim: Numbers | Whole, signal: Scalar, l
     return Dataset(points, y, d, mean_norm, _draw_status(points, y, d, m + 1))
 
 
-def _check_draw(num_points: int, dim: Numbers | Whole, labels: Any, extra: int) -> tuple[int, Array]:
+def _check_draw(
+    num_points: int, dim: Numbers | Whole, labels: Any, *, times: int = 1, extra: int = 0
+) -> tuple[int, Array]:
     numerics.require_x64()
     m = checks.whole("num_points", num_points, 2, "an integer of at least 2")
-    least = m + extra
+    least = m * times + extra
     checks.number("dim", dim, f"one number with {least} <= dim <= {MAX_DIM:g}", least, MAX_DIM)
     if labels is None:
         return m, alternating(m)

@@ -17,7 +17,8 @@ class Distribution:
     """draw(key, num_points, dim, **parameters) returns a `Dataset`; dim and parameters may be traced.
 
     `dims` is the default grid of a run. `materialise` (rng, num_points, dim, **parameters) draws points [m, d] and
-    labels of the same law on the host, for two-sample tests.
+    labels of the same law on the host, for two-sample tests. `patches`: whether `draw` takes that keyword, a number of
+    equal patches that every point is cut into.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Distribution:
     parameters: tuple[Parameter, ...] = ()
     dims: tuple[float, ...] = (1e4, 1e8, 1e12, 1e13)
     materialise: Callable[..., Any] | None = None
+    patches: bool = False
 
 
 DISTRIBUTIONS: Registry[Distribution] = Registry("distribution")
@@ -41,7 +43,7 @@ def _row(name: str, statement: str, draw: Callable[..., Dataset], *parameters: P
     DISTRIBUTIONS.register(Distribution(name, statement, draw, parameters, materialise=drawn, **more))
 
 
-_row("gaussian", "x ~ N(0, I/d), labels alternating", gaussian)
+_row("gaussian", "x ~ N(0, I/d), labels alternating", gaussian, patches=True)
 _row(
     "mixture", "x = y mu + xi, xi ~ N(0, I/d), ||mu|| = d^(-1/4 + signal)", mixture, _SIGNAL,
     dims=(1e3, 1e4, 1e6, 1e8, 1e10, 1e12),

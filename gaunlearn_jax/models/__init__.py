@@ -1,5 +1,7 @@
 """Networks: what is fixed about a model, and the margin problem that every kernel speaks to."""
 
+from gaunlearn_jax.models.convolution import Convolution as Convolution
+from gaunlearn_jax.models.convolution import FilterBank as FilterBank
 from gaunlearn_jax.models.network import Linear as Linear
 from gaunlearn_jax.models.network import Network as Network
 from gaunlearn_jax.models.network import TwoLayerLeakyReLU as TwoLayerLeakyReLU

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from gaunlearn_jax.base import checks
 from gaunlearn_jax.base.registry import Parameter, Registry, given, parse, spelled
+from gaunlearn_jax.models.convolution import Convolution
 from gaunlearn_jax.models.network import Linear, TwoLayerLeakyReLU, TwoLayerReLU
 
 
@@ -27,8 +29,8 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, and Theorem LK
-THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK")
+#: the test error on mixtures, Theorem LK, and Lemma M' with Theorem R' for points of several rows
+THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "entries")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
@@ -58,6 +60,15 @@ def network(text: str, num_neurons: int) -> Any:
     return row.make(num_neurons, **values)
 
 
+def patches(text: str) -> int:
+    """The patches that the architecture cuts every point into: its parameter of that name, 1 without one.
+
+    >>> patches("convolution:patches=4"), patches("relu")
+    (4, 1)
+    """
+    return int(lookup(text)[1].get("patches", 1))
+
+
 def _linear(_: int) -> Any:
     return Linear()
 
@@ -68,6 +79,10 @@ def _relu(num_neurons: int) -> Any:
 
 def _leaky(num_neurons: int, slope: float) -> Any:
     return TwoLayerLeakyReLU(num_neurons, negative_slope=slope)
+
+
+def _convolution(num_neurons: int, patches: float, slope: float) -> Any:
+    return Convolution(num_neurons, checks.whole("patches", patches, 1, "a whole number"), negative_slope=slope)
 
 
 #: below about 1e-6 a slope is lost beside the kinks' own rounding, from 1 on there is no kink
@@ -90,5 +105,15 @@ ARCHITECTURES.register(
     Architecture(
         "leaky", "two-layer leaky ReLU network, first layer trained", _leaky, parameters=(_SLOPE,),
         theorems=frozenset({"estimator", "LK"}),
+    )
+)  # fmt: skip
+ARCHITECTURES.register(
+    Architecture(
+        "convolution", "filters trained over disjoint patches, summed by a fixed head", _convolution,
+        parameters=(
+            Parameter("patches", 2.0, 1.0, 64.0, "patches a point"),
+            Parameter("slope", 0.0, 0.0, 0.999, "the slope of sigma below zero"),
+        ),
+        theorems=frozenset({"entries"}),
     )
 )  # fmt: skip

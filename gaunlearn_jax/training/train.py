@@ -125,9 +125,10 @@ def _train(
     problem = net.problem(data)
     p, n = problem.rows.shape[1], problem.num_neurons
     key_in, key_out = jax.random.split(key)
-    unit = init_scale / jnp.sqrt(data.dim)
+    seen = data.dim / data.patches
+    unit = init_scale / jnp.sqrt(seen)
     initial = unit * draws.normal(key_in, shape=(n, p))
-    outside = jnp.maximum(n * (data.dim - p), 0.0)
+    outside = jnp.maximum(n * (seen - p), 0.0)
     orthogonal = unit * draws.chi(key_out, jnp.maximum(outside, 1e-3))
     orthogonal = jnp.where(outside > 0, orthogonal, 0.0)
 

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference import problem as ref
 
 import gaunlearn_jax as ga
-from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network
+from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture, canonical, lookup, network, patches
 from gaunlearn_jax.unlearn import certificates
 
 NAMES = ARCHITECTURES.names
@@ -20,11 +22,12 @@ NAMES = ARCHITECTURES.names
 
 @functools.lru_cache
 def setting(name: str) -> tuple[Any, ga.data.Dataset, Any]:
-    """A network of eight neurons, five correlated points, and its margin problem."""
-    rng = np.random.default_rng(3)
-    points = rng.normal(size=(5, 7)) / np.sqrt(7) + 0.1
-    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0])
+    """A network of eight neurons, five correlated points (of as many patches as it wants), and its margin problem."""
     net = network(name, 8)
+    count = patches(name)
+    rng, d = np.random.default_rng(3), 7 if count == 1 else 12 * count
+    points = rng.normal(size=(5, d)) / np.sqrt(d) + 0.1
+    data = ga.data.from_points(points, [1.0, -1.0, 1.0, -1.0, -1.0], patches=count)
     return net, data, net.problem(data)
 
 
@@ -131,6 +134,50 @@ def test_theorem_p_holds_as_an_identity(name: str) -> None:
     bound = ga.bounds.instance(net, data, point, forget, c)
     assert float(c.epsilon) <= float(bound.epsilon)
     assert float(c.tau) <= float(bound.tau)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@given(seed=st.integers(0, 10**6), gone=st.integers(0, 4))
+def test_theorem_p_needs_no_exact_point(name: str, seed: int, gone: int) -> None:
+    """At any theta with any multipliers: the residual is e + P h, retained margins stay, and so do the slopes."""
+    net, data, problem = setting(name)
+    rng = np.random.default_rng(seed)
+    w = jnp.asarray(rng.normal(size=(problem.num_neurons, problem.rows.shape[1])))
+    lam, z = jnp.asarray(rng.uniform(0, 2, problem.num_constraints)), problem.preactivations(w)
+    s = problem.slopes(z)
+    everyone = jnp.ones(problem.num_constraints, bool)
+    point = ga.kkt.measured_point(problem, w, z, lam, s, everyone)
+    forget = ga.data.forget_mask(data, [gone])
+    c = certificates.projection(net, data, point, forget)
+    h = sum(float(lam[a]) * ref.gradient(problem, np.asarray(s), a)
+            for a in np.flatnonzero(np.asarray(problem.constraints_of(forget))))  # fmt: skip
+    kept = np.asarray(problem.rows)[~np.asarray(problem.rows_of(forget))]
+    left = ref.residual(problem, np.asarray(w), np.asarray(lam), np.asarray(s)) + h @ np.linalg.pinv(kept) @ kept
+    assert float(c.epsilon) == pytest.approx(np.linalg.norm(left), rel=1e-10)
+    live = ~np.asarray(problem.constraints_of(forget))
+    before, after = ref.margins(problem, np.asarray(w)), ref.margins(problem, np.asarray(c.params))
+    np.testing.assert_allclose(after[live], before[live], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if setting(name)[2].layout is not None])
+def test_no_farther_from_the_first_solution_than_the_bound(name: str) -> None:
+    """D <= (eps + sqrt(eps^2 + 4 Sigma))/2 at approximate points: slack summed over all constraints of T."""
+    net, data, problem = setting(name)
+    exact = limit(name)[1]
+    forget = ga.data.forget_mask(data, [2])
+    for size in (0.0, 1e-3, 3e-2):
+        w = exact.params + size * jnp.asarray(weights(name))
+        w = w / jnp.minimum(jnp.min(problem.margins(problem.preactivations(w))), 1.0)
+        z = problem.preactivations(w)
+        point = ga.kkt.measured_point(
+            problem, w, z, exact.multipliers, problem.slopes(z, 0.5), jnp.ones(problem.num_constraints, bool)
+        )
+        near = certificates.projection(net, data, point, forget)
+        first = ga.closeness.programme_point(problem, point, forget)
+        assert int(first.status) == 0
+        most = float(ga.closeness.distance_bound(problem, near, forget))
+        assert float(jnp.linalg.norm(near.params - first.params)) <= most * (1 + 1e-9) + 1e-9
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,6 +26,7 @@ def of(file: str, tests: str, *changes: tuple[str, str]) -> list[Mutant]:
 WORST = "tests/theory/test_worst_cases.py"
 INSTANCE = "tests/theory/test_instance_formulas.py"
 STEP = "tests/theory/test_step_formulas.py"
+ENTRIES = "tests/theory/test_entries.py"
 CERTIFICATES = "tests/unlearn/test_certificates.py"
 EXACT = "tests/exact/test_example_files.py tests/exact/test_exact.py tests/exact/test_bounds_of_files.py"
 NAMED = "tests/exact/test_example_files.py tests/exact/test_inequalities.py"
@@ -111,6 +112,25 @@ MUTANTS = [
         ("top = jnp.max(jnp.where(forget, 0.0, point.multipliers))", "top = jnp.max(point.multipliers)"),
         ("alpha - jnp.arcsin(jnp.clip(epsilon", "alpha - 0.5 * jnp.arcsin(jnp.clip(epsilon"),
         ("numerics.norm(point.params - inside, point.orthogonal_norm)", "numerics.norm(point.params - inside)"),
+    ),
+    *of(
+        "gaunlearn_jax/theory/entries.py",
+        ENTRIES,
+        ("4 * safe * constraints *", "2 * safe * constraints *"),
+        ("a = 1.0 - (m - 1) * xp.asarray(mu)", "a = 1.0 - m * xp.asarray(mu)"),
+        ("1.0 / xp.asarray(shortest) - (m - 1) * mu * upper", "1.0 / xp.asarray(shortest) + (m - 1) * mu * upper"),
+        ("inner = 1.0 - (count - 1) * mu", "inner = 1.0 + (count - 1) * mu"),
+        ("rho = k * kappa * upper", "rho = kappa * upper"),
+        ("numerics.matmul(c, c.T)", "c * c"),
+        ("return self.least > INDEPENDENT", "return self.least >= 0"),
+    ),
+    *of(
+        "gaunlearn_jax/kkt/max_pooling.py",
+        "tests/kkt/test_max_pooling.py",
+        ("(problem.amplitudes > 0) & (np.maximum", "(problem.amplitudes < 0) & (np.maximum"),
+        ("worst = np.where(fixed, choice, largest(problem, w))", "worst = np.where(fixed, choice, NONE)"),
+        ("lam[i] += weight", "lam[i] = weight"),
+        ("h - h @ basis.T @ basis)", "h)"),
     ),
     *of(
         "gaunlearn_jax/theory/closeness.py",

@@ -228,6 +228,25 @@ def unique(net: Table, lin: Table) -> dict[str, float]:
     }  # fmt: skip
 
 
+def clarke(net: Table, lin: Table) -> dict[str, float]:
+    """Here the first table is that of the convolution, as for `entries`."""
+    apart = [median(of(net, "clarke", "apart", d, "")) for d in dims(net)]
+    return {
+        "reached": statistics.fmean(statistics.fmean(of(net, "clarke", "reached", d, "")) for d in dims(net)),
+        "repeats": max(max(of(net, "clarke", "repeats", d, "")) for d in dims(net)),
+        "apart": max(apart),
+    }
+
+
+def entries(net: Table, lin: Table) -> dict[str, float]:
+    low, top = dims(net)[0], dims(net)[-1]
+    return {
+        "first": first(net, telling(net, "entries", "projection/spaces/tau")),
+        "top": top, "room": room(net, "entries", "projection/spaces/epsilon", top),
+        "low": low, "mu": median(of(net, "entries", "mu", low)),
+    }  # fmt: skip
+
+
 NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "linear": success("linear", "projection/sharp", "projection/scale_free", "scaling/coarse"),
     "relu": success("relu", "projection/sharp", "projection/scale_free", "projection/coarse"),
@@ -244,4 +263,6 @@ NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "data": data,
     "implicit_bias": implicit_bias,
     "unique": unique,
+    "clarke": clarke,
+    "entries": entries,
 }

@@ -29,8 +29,12 @@ def add_parser(commands: Any, whole: Callable[[str], tuple[int, ...]], names: Ca
     audit.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="the first row of a table holds names, or data"
     )
-    audit.add_argument("--model", choices=("linear", "relu"), default="linear", help="default linear")
-    audit.add_argument("--neurons", type=int, metavar="N", help="neurons of the relu network (default 40)")
+    audit.add_argument("--model", choices=("linear", "relu", "convolution"), default="linear", help="default linear")
+    audit.add_argument(
+        "--patch", type=int, metavar="PIXELS", help="convolution: side of the square patches of an image"
+    )
+    audit.add_argument("--stride", type=int, metavar="PIXELS", help="their distance (default: disjoint)")
+    audit.add_argument("--neurons", type=int, metavar="N", help="neurons of the relu network, filters (default 40)")
     audit.add_argument(
         "--weights",
         type=Path,
@@ -90,10 +94,11 @@ def main(options: argparse.Namespace) -> int:
             weights=weights, output_weights=output_weights,
             center=None if options.center is None else datasets.load_mean(options.center),
             standardize=options.standardize, normalize=options.normalize, bias=options.bias,
-            loss=options.loss, every_point=options.every_point or options.figure is not None, seed=options.seed,
+            patch=options.patch, stride=options.stride, loss=options.loss, seed=options.seed,
+            every_point=options.every_point or options.figure is not None,
         )  # fmt: skip
 
-    with patience.told() if options.model == "relu" else contextlib.nullcontext():
+    with patience.told() if options.model != "linear" else contextlib.nullcontext():
         if options.step.endswith(".py"):
             from verify.suites import own
 

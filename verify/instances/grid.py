@@ -119,7 +119,7 @@ class Grid:
 
     def bytes_per_lane(self, shape: Shape) -> int:
         """What one lane needs at least, known before anything is traced; `memory.live_bytes` knows the claims, too."""
-        return _BYTES * shape.n * shape.m**2 * 2 * len(self.forget) + 4096
+        return _BYTES * shape.entries * 2 * len(self.forget) + 4096
 
     def seed_range(self) -> range:
         return range(self.seed_start, self.seed_start + self.seeds)

@@ -23,7 +23,7 @@ from gaunlearn_jax.base.staging import staged_on_host
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.data.registry import DISTRIBUTIONS, Distribution
 from gaunlearn_jax.kkt import KKTPoint
-from gaunlearn_jax.models.registry import canonical, network
+from gaunlearn_jax.models.registry import canonical, network, patches
 from gaunlearn_jax.training.losses import LOSSES
 from gaunlearn_jax.training.train import Trained
 
@@ -43,10 +43,13 @@ class Cell(NamedTuple):
 
 
 @staged_on_host
-def _drawn(key: Array, dim: Array, parameters: dict[str, Array], *, source: Distribution, num_points: int) -> Dataset:
+def _drawn(
+    key: Array, dim: Array, parameters: dict[str, Array], *, source: Distribution, num_points: int, patches: int
+) -> Dataset:
     """A stage of its own: its bits depend neither on what is computed around it, nor on how hastily that is compiled,
     nor on the device that computes the rest."""
-    return source.draw(key, num_points, dim, **parameters)
+    cut: dict[str, Any] = {"patches": patches} if source.patches else {}
+    return source.draw(key, num_points, dim, **parameters, **cut)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +66,27 @@ class Shape:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", canonical(self.model))
         LOSSES[self.loss], DISTRIBUTIONS[self.source]
+        if self.patches > 1 and not DISTRIBUTIONS[self.source].patches:
+            known = ", ".join(row.name for row in DISTRIBUTIONS if row.patches)
+            raise ValueError(
+                f"source {self.source} is not drawn in patches, which model {self.model} needs; use {known}"
+            )
 
     @property
     def entries(self) -> int:
-        """Numbers in the largest array of a lane, a matrix [m, m] per neuron."""
-        return self.n * self.m**2
+        """Numbers in the largest array of a lane, a matrix [e, e] per neuron, one entry e a patch."""
+        return self.n * (self.m * self.patches) ** 2
+
+    @property
+    def patches(self) -> int:
+        """Patches a point."""
+        return patches(self.model)
 
     def network(self) -> Any:
         return network(self.model, self.n)
 
     def draw(self, key: Array, dim: Array, parameters: dict[str, Array]) -> Dataset:
-        return _drawn(key, dim, parameters, source=DISTRIBUTIONS[self.source], num_points=self.m)
+        return _drawn(key, dim, parameters, source=DISTRIBUTIONS[self.source], num_points=self.m, patches=self.patches)
 
 
 class Record(NamedTuple):

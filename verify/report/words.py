@@ -24,6 +24,7 @@ SHORT = {
     Reason.MODEL: "other model",
     Reason.NOT_KKT: "activations change",
     Reason.DATA: "hypothesis on the data fails",
+    Reason.PATCHES: "dependent patches",
 }
 _SHORT = {reason.text: text for reason, text in SHORT.items()}
 #: names of certificates and strengths that say nothing by themselves
@@ -47,6 +48,8 @@ NAMES = {
     "set": "whole data set",
     "pair": "pair of points",
     "point": "one point",
+    "spaces": "from patch spaces",
+    "loop": "along the pattern loop",
     "": "the model itself",
 }
 

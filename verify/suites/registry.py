@@ -8,6 +8,8 @@ from gaunlearn_jax.base.registry import Registry
 from verify.suites import (
     activations,
     assumptions,
+    clarke,
+    entries,
     estimators,
     generalization,
     identity,
@@ -41,12 +43,16 @@ for _suite in (
     assumptions.SUITE,
     implicit_bias.SUITE,
     unique.SUITE,
+    clarke.SUITE,
+    entries.SUITE,
 ):
     CLAIMS.register(_suite)
 
 
-def select(names: Iterable[str], own: tuple[Suite, ...] = ()) -> tuple[Suite, ...]:
-    """The named claims in the registry's order; for no names a user's `own` (which are registered), else all of them.
-    ValueError with the nearest name for an unknown one."""
+def select(names: Iterable[str], own: tuple[Suite, ...] = (), *, full: bool = False) -> tuple[Suite, ...]:
+    """The named claims in the registry's order; for no names a user's `own` (which are registered), else the usual ones
+    (`full`: all). ValueError with the nearest name for an unknown one."""
     rows = [CLAIMS[name] for name in names]
-    return tuple(suite for suite in CLAIMS if suite in rows) if rows else own or tuple(CLAIMS)
+    if rows:
+        return tuple(suite for suite in CLAIMS if suite in rows)
+    return own or tuple(suite for suite in CLAIMS if suite.usual or full)

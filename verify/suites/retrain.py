@@ -37,7 +37,7 @@ def against_trained(e: Evaluation) -> Results:
     key = jax.random.wrap_key_data(e.record.train_key, impl="threefry2x32")
     run = ga.train.train(key, net, data, loss=e.shape.loss, retained=~e.forget)
     draw = jax.random.fold_in(jax.random.wrap_key_data(e.record.key, impl="threefry2x32"), 1)
-    fresh = draws.normal(draw, shape=(FRESH, data.points.shape[1]))
+    fresh = draws.normal(draw, shape=(FRESH * data.patches, e.problem.rows.shape[1]))
     ours = jnp.stack([e.hat, e.point.params])
 
     def values(params: Array) -> Array:
