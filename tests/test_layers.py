@@ -32,8 +32,9 @@ LIBRARY = {
     "gaunlearn_jax.kkt": "base models data",
     "gaunlearn_jax.unlearn": "base models data training kkt",
     "gaunlearn_jax.theory": "base models data training kkt unlearn",
+    "gaunlearn_jax.both_layers": "base models data training kkt unlearn",
     "gaunlearn_jax.audit": "base models data training kkt unlearn theory",
-    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory audit",
+    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory both_layers audit",
 }
 VERIFIER = {
     "verify.exact": "",
