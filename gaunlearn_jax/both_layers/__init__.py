@@ -11,5 +11,6 @@ from gaunlearn_jax.both_layers.solver import limit_point as limit_point
 from gaunlearn_jax.both_layers.solver import solve_pattern as solve_pattern
 from gaunlearn_jax.both_layers.steps import STEPS as STEPS
 from gaunlearn_jax.both_layers.steps import Step as Step
+from gaunlearn_jax.both_layers.steps import ascent as ascent
 from gaunlearn_jax.both_layers.steps import unlearned as unlearned
 from gaunlearn_jax.both_layers.training import train as train

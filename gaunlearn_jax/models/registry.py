@@ -27,8 +27,8 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, and Theorem LK
-THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK")
+#: the test error on mixtures, Theorem LK, and (of the same networks with both layers trained) Theorem N
+THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "N")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
@@ -83,7 +83,7 @@ ARCHITECTURES.register(
         "relu",
         "two-layer ReLU network, first layer trained",
         _relu,
-        theorems=frozenset({"R", "M", "estimator", "mixture"}),
+        theorems=frozenset({"R", "M", "estimator", "mixture", "N"}),
     )
 )
 ARCHITECTURES.register(

@@ -8,6 +8,7 @@ from gaunlearn_jax.base.registry import Registry
 from verify.suites import (
     activations,
     assumptions,
+    both_layers,
     estimators,
     generalization,
     identity,
@@ -41,12 +42,15 @@ for _suite in (
     assumptions.SUITE,
     implicit_bias.SUITE,
     unique.SUITE,
+    both_layers.SUITE,
 ):
     CLAIMS.register(_suite)
 
 
-def select(names: Iterable[str], own: tuple[Suite, ...] = ()) -> tuple[Suite, ...]:
-    """The named claims in the registry's order; for no names a user's `own` (which are registered), else all of them.
-    ValueError with the nearest name for an unknown one."""
+def select(names: Iterable[str], own: tuple[Suite, ...] = (), everything: bool = False) -> tuple[Suite, ...]:
+    """The named claims in the registry's order; for no names a user's `own` (which are registered), else those of a
+    default run, or all. ValueError with the nearest name for an unknown one."""
     rows = [CLAIMS[name] for name in names]
-    return tuple(suite for suite in CLAIMS if suite in rows) if rows else own or tuple(CLAIMS)
+    if rows:
+        return tuple(suite for suite in CLAIMS if suite in rows)
+    return own or tuple(suite for suite in CLAIMS if suite.default or everything)

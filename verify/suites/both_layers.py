@@ -1,0 +1,270 @@
+"""Networks with both layers trained: every step leaves a gap, which is known for orthogonal points.
+
+Each lane has two networks on its points, one with the pattern of a trained network and one that is active on whole
+classes, and on orthogonal points with labels of their own the closed forms and Theorem N. One point is forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gaunlearn_jax import both_layers as bl
+from gaunlearn_jax.base import draws, numerics
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.both_layers import Point, Weights
+from gaunlearn_jax.data import Dataset
+from verify.instances.records import Record, Shape, forget_set
+from verify.suites.check import check, exactness, worst
+from verify.suites.drawing import STYLES
+from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.suite import Results, Suite, Table, unless
+
+#: random patterns that Theorem N is tried on, beside the uniform one
+STARTS = 2
+PATTERNS = ("trained", "uniform")
+NAMES = bl.STEPS.names
+#: the steps from the nearest to the farthest, for orthogonal points and uniform patterns
+ORDER = ("nearest", "half", "first", "full", "nothing")
+
+
+class Scene(NamedTuple):
+    """A network, its certificates, and the outcomes of all steps stacked in the order of NAMES."""
+
+    point: Point
+    certificates: dict[str, Point]
+    after: Weights
+
+    @property
+    def gaps(self) -> Array:
+        """1 - cos between each outcome and the retrained point."""
+        return gaps_to(self.after, self.certificates["retrained"].weights)
+
+
+def gaps_to(after: Weights, other: Weights) -> Array:
+    """1 - cos between each of stacked networks and one other."""
+    return jax.vmap(bl.gap, (0, None))(after, other)
+
+
+def gap_error(gap: Array) -> Array:
+    """What rounding can do to a gap: each direction is off by `exactness`."""
+    return 2 * jnp.sqrt(2 * gap) * exactness() + exactness() ** 2
+
+
+def outcomes(data: Dataset, point: Point, forget: Array) -> Weights:
+    """theta_hat of every step, stacked."""
+    each = [bl.unlearned(name, data, point, forget) for name in NAMES]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+def scene_of(data: Dataset, point: Point, forget: Array) -> Scene:
+    made = {name: make(data, point, forget) for name, make in bl.certificates.ALL.items()}
+    return Scene(point, made, outcomes(data, point, forget))
+
+
+def uniform(data: Dataset, signs: Array, valid: Array) -> Point:
+    """The KKT point whose neurons are active on their whole class."""
+    active = jnp.ones((signs.shape[0], data.num_points), bool)
+    return bl.solve_pattern(data, signs, active, valid, jnp.ones(signs.shape[0]))
+
+
+def solved(*points: Point) -> Array:
+    """Whether all of them are."""
+    return jnp.all(jnp.stack([p.status == int(Status.OK) for p in points]))
+
+
+def between(data: Dataset, forget: Array, scene: Scene) -> Results:
+    """Lower bounds on the angle to every nearly-KKT point of T against those that are exhibited."""
+    out: Results = {}
+    for kind, made in scene.certificates.items():
+
+        def below(theta: Weights, made: Point = made) -> bl.bounds.LowerBounds:
+            return bl.bounds.lower_bounds(data, theta, ~forget, made.epsilon + made.error)
+
+        tau = gaps_to(scene.after, made.weights)
+        possible = made.status != int(Status.INFEASIBLE)
+        converged = solved(scene.point) & (~possible | solved(made))
+        for name, bound in jax.vmap(below)(scene.after)._asdict().items():
+            sides = worst(bound, tau + gap_error(tau), jnp.zeros(()), jnp.ones(len(NAMES), bool))
+            out[f"{kind}/lower/{name}"] = check(*sides, reason=unless(possible, Reason.UNDEFINED), converged=converged)
+    return out
+
+
+def formulas(data: Dataset, forget: Array, scene: Scene) -> Results:
+    """epsilon of the two certificates, from h alone."""
+    point, one, two = scene.point, scene.certificates["projection"], scene.certificates["class_wise"]
+    h_w, _, h_a = bl.ascent(data, point, forget)
+    inside = numerics.project(h_w, numerics.orthonormal_basis(data.points, ~forget))
+    by_class = bl.certificates.class_wise_formula(data, point, forget)
+    # rounding, and the residual of theta itself, which the smaller class factors magnify
+    slip = 2 * (point.epsilon + point.error) + exactness() * point.weights.norm
+    stretch = jnp.min(jnp.where(by_class.kept > 0, by_class.kept, 1.0)) ** -0.75
+    return {
+        "projection/exact/epsilon": check(
+            jnp.abs(one.epsilon - numerics.norm(inside, numerics.norm(h_a))), slip + one.error,
+            converged=solved(point, one),
+        ),
+        "class_wise/exact/epsilon": check(
+            jnp.abs(two.epsilon - by_class.epsilon), stretch * (slip + two.error),
+            reason=unless(by_class.applies, Reason.DATA), converged=solved(point),
+        ),
+    }  # fmt: skip
+
+
+def of_points(data: Dataset, forget: Array, scene: Scene) -> Results:
+    """What is said of one network on the points of the lane."""
+    retrained = scene.certificates["retrained"]
+    made = {f"epsilon_{kind}": one.epsilon / scene.point.weights.norm for kind, one in scene.certificates.items()}
+    return (
+        between(data, forget, scene)
+        | formulas(data, forget, scene)
+        | made
+        | {"gaps": scene.gaps, "dead": bl.dead_mass(scene.point, retrained), "solved": solved(scene.point, retrained)}
+    )
+
+
+def orthogonal(data: Dataset, signs: Array, forget: Array, key: Array) -> Results:
+    """The closed forms and Theorem N, on orthogonal points with labels drawn from `key`."""
+    m, n = data.num_points, signs.shape[0]
+    one, two = jax.random.split(key)
+    labels = jnp.where(draws.coins(one, shape=(m,)), 1.0, -1.0)
+    data = dataclasses.replace(data, points=jnp.eye(m, data.points.shape[1]), labels=labels)
+    point = uniform(data, signs, jnp.ones(m, bool))
+    retrained = uniform(data, signs, ~forget)
+    after = outcomes(data, point, forget)
+    sizes = bl.orthogonal.sizes_of(labels, forget)
+    classes = sizes.classes
+    fractions = [(bl.STEPS[name].first, bl.STEPS[name].second(classes)) for name in NAMES]
+    closed = jnp.stack([bl.orthogonal.gap(sizes, *step) for step in fractions])
+    least = jnp.stack([bl.orthogonal.floor(sizes, *step) for step in fractions])
+    gaps = gaps_to(after, retrained.weights)
+    starts = draws.coins(two, shape=(STARTS, n, m))
+    others = jax.vmap(lambda active: bl.solve_pattern(data, signs, active, ~forget, jnp.ones(n)))(starts)
+    reached = others.status == int(Status.OK)
+    to_others = jax.vmap(lambda other: gaps_to(after, other))(others.weights)
+    ranked = jnp.stack([gaps[NAMES.index(name)] for name in ORDER])
+    some, everywhere, none = jnp.all(sizes.kept > 0), jnp.ones(len(NAMES), bool), jnp.zeros(())
+    common: dict[str, Any] = {"reason": unless(some, Reason.DATA), "converged": solved(point, retrained)}
+    nearest = jnp.concatenate([gaps[None], jnp.where(reached[:, None], to_others, 2.0)])
+    return {
+        "orthogonal/exact/gap": check(
+            *worst(jnp.abs(gaps - closed), gap_error(closed), none, everywhere), **common
+        ),
+        "orthogonal/exact/order": check(
+            *worst(ranked[:-1], ranked[1:] + gap_error(ranked[1:]), none, everywhere[1:]), **common
+        ),
+        "orthogonal/lower/gap": check(
+            *worst(least[None], nearest + gap_error(nearest), none, everywhere[None]), **common
+        ),
+        "closed": closed,
+        "class_size": jnp.sum(labels == labels[jnp.argmax(forget)]) * 1.0,
+    }  # fmt: skip
+
+
+def per_instance(net: Any, record: Record, shape: Shape) -> Results:
+    data, forget = record.data, forget_set(record, 1)
+    key_train, key_other = jax.random.split(jax.random.wrap_key_data(record.key, impl="threefry2x32"))
+    run = bl.train(key_train, data, net.num_neurons, loss=shape.loss)
+    signs = jnp.sign(run.weights.output_weights)
+    points = (bl.limit_point(data, run), uniform(data, signs, jnp.ones(data.num_points, bool)))
+    out: Results = {}
+    seen = [of_points(data, forget, scene_of(data, point, forget)) for point in points]
+    for name in seen[0]:
+        for pattern, results in zip(PATTERNS, seen, strict=True):
+            kind, slash, rest = name.partition("/")
+            out[f"{kind}_{pattern}{slash}{rest}"] = results[name]
+    return out | orthogonal(data, signs, forget, key_other)
+
+
+def _gaps(block: Any, pattern: str, d: float | None = None) -> np.ndarray:
+    """Gaps [lanes, steps] of solved lanes of both classes, of a dimension or all."""
+    results = block.results[SUITE.name]
+    good = np.asarray(results[f"solved_{pattern}"]).astype(bool)
+    good &= np.all(np.isfinite(np.asarray(results[f"gaps_{pattern}"])), axis=1)
+    return np.asarray(results[f"gaps_{pattern}"])[good if d is None else good & (np.asarray(block.d) == d)]
+
+
+def tables(blocks: list[Any], grid: Any) -> tuple[Table, ...]:
+    """What each step leaves of the gap of doing nothing, by dimension."""
+    rows = []
+    for block in blocks:
+        for d in sorted({float(v) for v in block.d}):
+            gaps = _gaps(block, "trained", d)
+            if len(gaps):
+                left = np.median(gaps / gaps[:, [NAMES.index("nothing")]], axis=0)
+                size = f"m = {block.shape.m}, n = {block.shape.n}, d = {d:.0e}"
+                rows.append([size, f"{np.median(gaps[:, 0]):.2e}", *(f"{v:.2g}" for v in left[1:])])
+    heads = ["networks", "gap of nothing", *NAMES[1:]]
+    title = "gap to the retrained network over that of nothing, medians over trained patterns of both layers"
+    return (Table(title, heads, rows),)
+
+
+def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
+    """Gaps of all steps: against the dimension, and against the mass of neurons that die in the retrained network."""
+    left, right = figure.subplots(1, 2)
+    block = max(blocks, key=lambda b: (b.shape.n, b.shape.m))
+    dims = sorted({float(v) for v in block.d})
+    for number, name in enumerate(NAMES):
+        gaps = [_gaps(block, "trained", d)[:, number] for d in dims]
+        middle = [np.median(g) if len(g) else np.nan for g in gaps]
+        left.plot(dims, middle, label=name, markersize=4, **STYLES[number % len(STYLES)])
+    results = block.results[SUITE.name]
+    good = np.asarray(results["solved_trained"]).astype(bool)
+    for number, name in enumerate(NAMES):
+        at = NAMES.index(name)
+        look = {key: value for key, value in STYLES[number % len(STYLES)].items() if key != "linestyle"}
+        mass, gaps = np.asarray(results["dead_trained"])[good], np.asarray(results["gaps_trained"])[good, at]
+        right.plot(mass, gaps, linestyle="none", markersize=3, **look)
+    left.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel="gap to the retrained network")
+    right.set(yscale="log", xlabel="mass of the neurons that die in it", ylabel="gap to the retrained network")
+    for ax in (left, right):
+        ax.grid(alpha=0.25)
+    left.legend(fontsize=7)
+    figure.suptitle(f"both layers trained, m = {block.shape.m}, n = {block.shape.n}, one point forgotten", fontsize=9)
+
+
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """What the steps leave in the highest dimension, and where they leave most."""
+    seen = view(blocks, SUITE.name)
+    if not seen.dims:
+        return NOTHING
+    gaps = _gaps(seen.block, "trained", seen.top)
+    if not len(gaps):
+        return NOTHING
+    left = dict(zip(NAMES, np.median(gaps / gaps[:, [NAMES.index("nothing")]], axis=0), strict=True))
+    dead = np.asarray(seen.block.results[SUITE.name]["dead_trained"])
+    died = float(np.mean(dead[np.isfinite(dead)] > 1e-9))
+    return found(
+        "of doing nothing's gap a full step leaves {full}, one on the first layer {first}, half of it on the second "
+        "{half}, the best {nearest} (d = {top:d}); none reaches 0",
+        "neurons die in {died:%} of the retrained networks" if died else "",
+        top=seen.top, died=died, **{name: left[name] for name in NAMES[1:]},
+    )  # fmt: skip
+
+
+SUITE = Suite(
+    name="both_layers",
+    statement="with both layers trained every ascent step leaves a gap to retraining, between proved bounds",
+    source="docs/theory, Orthogonal points and both layers",
+    per_instance=per_instance,
+    draw=draw,
+    tables=tables,
+    models=("relu",),
+    theorem="N",
+    thetas=("limit",),
+    find=find,
+    default=False,
+    explain=Explanation(
+        hypotheses="a two-layer ReLU network with both layers trained, an exact KKT point of its margin problem. "
+        "Closed forms and Theorem N: orthogonal points, every neuron active on its whole class, of which a point stays",
+        meaning="the second layer's part of a step does not vanish with d: a full step leaves 1/M^2, the first layer "
+        "alone less, and no step of this form ends in an exact solution for the retained points",
+        false_if="a certificate nearer than a lower bound; another gap than the closed form; an exact solution nearer "
+        "than Theorem N allows",
+    ),
+)
