@@ -7,6 +7,8 @@ classes, and on orthogonal points with labels of their own the closed forms and 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,7 @@ from gaunlearn_jax.data import Dataset
 from verify.instances.records import Record, Shape, forget_set
 from verify.suites.check import check, exactness, worst
 from verify.suites.drawing import STYLES
-from verify.suites.finding import NOTHING, Explanation, Finding, found, view
+from verify.suites.finding import NOTHING, Explanation, Finding, found, middle, view
 from verify.suites.suite import Results, Suite, Table, unless
 
 #: random patterns that Theorem N is tried on, beside the uniform one
@@ -31,6 +33,8 @@ PATTERNS = ("trained", "uniform")
 NAMES = bl.STEPS.names
 #: the steps from the nearest to the farthest, for orthogonal points and uniform patterns
 ORDER = ("nearest", "half", "first", "full", "nothing")
+#: limits of the groups of networks by the share of mass whose neurons die
+DIED = (-1.0, 1e-9, 0.05, 0.2, 1.0)
 
 
 class Scene(NamedTuple):
@@ -54,6 +58,17 @@ def gaps_to(after: Weights, other: Weights) -> Array:
 def gap_error(gap: Array) -> Array:
     """What rounding can do to a gap: each direction is off by `exactness`."""
     return 2 * jnp.sqrt(2 * gap) * exactness() + exactness() ** 2
+
+
+def each(of: Callable[[Point], Results], points: dict[str, Point], spelled: str) -> Results:
+    """What `of` says of several points, traced once; a name's first part is spelled from itself and the point's key."""
+    stacked = jax.vmap(of)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *points.values()))
+    out: Results = {}
+    for at, key in enumerate(points):
+        for name, value in stacked.items():
+            kind, slash, rest = name.partition("/")
+            out[spelled.format(name=kind, key=key) + slash + rest] = jax.tree.map(lambda v, at=at: v[at], value)
+    return out
 
 
 def outcomes(data: Dataset, point: Point, forget: Array) -> Weights:
@@ -80,19 +95,19 @@ def solved(*points: Point) -> Array:
 
 def between(data: Dataset, forget: Array, scene: Scene) -> Results:
     """Lower bounds on the angle to every nearly-KKT point of T against those that are exhibited."""
-    out: Results = {}
-    for kind, made in scene.certificates.items():
 
-        def below(theta: Weights, made: Point = made) -> bl.bounds.LowerBounds:
-            return bl.bounds.lower_bounds(data, theta, ~forget, made.epsilon + made.error)
-
+    def of(made: Point) -> Results:
+        bounds = jax.vmap(lambda theta: bl.bounds.lower_bounds(data, theta, ~forget, made.epsilon + made.error))
         tau = gaps_to(scene.after, made.weights)
         possible = made.status != int(Status.INFEASIBLE)
-        converged = solved(scene.point) & (~possible | solved(made))
-        for name, bound in jax.vmap(below)(scene.after)._asdict().items():
-            sides = worst(bound, tau + gap_error(tau), jnp.zeros(()), jnp.ones(len(NAMES), bool))
-            out[f"{kind}/lower/{name}"] = check(*sides, reason=unless(possible, Reason.UNDEFINED), converged=converged)
-    return out
+        reason, good = unless(possible, Reason.UNDEFINED), solved(scene.point) & (~possible | solved(made))
+        sides = {
+            name: worst(bound, tau + gap_error(tau), jnp.zeros(()), jnp.ones(len(NAMES), bool))
+            for name, bound in bounds(scene.after)._asdict().items()
+        }
+        return {f"lower/{name}": check(*side, reason=reason, converged=good) for name, side in sides.items()}
+
+    return each(of, scene.certificates, "{key}/{name}")
 
 
 def formulas(data: Dataset, forget: Array, scene: Scene) -> Results:
@@ -172,20 +187,17 @@ def per_instance(net: Any, record: Record, shape: Shape) -> Results:
     run = bl.train(key_train, data, net.num_neurons, loss=shape.loss)
     signs = jnp.sign(run.weights.output_weights)
     points = (bl.limit_point(data, run), uniform(data, signs, jnp.ones(data.num_points, bool)))
-    out: Results = {}
-    seen = [of_points(data, forget, scene_of(data, point, forget)) for point in points]
-    for name in seen[0]:
-        for pattern, results in zip(PATTERNS, seen, strict=True):
-            kind, slash, rest = name.partition("/")
-            out[f"{kind}_{pattern}{slash}{rest}"] = results[name]
-    return out | orthogonal(data, signs, forget, key_other)
+    seen = each(
+        lambda point: of_points(data, forget, scene_of(data, point, forget)),
+        dict(zip(PATTERNS, points, strict=True)), "{name}_{key}",
+    )  # fmt: skip
+    return seen | orthogonal(data, signs, forget, key_other)
 
 
 def _gaps(block: Any, pattern: str, d: float | None = None) -> np.ndarray:
-    """Gaps [lanes, steps] of solved lanes of both classes, of a dimension or all."""
+    """Gaps [lanes, steps] of solved lanes, of a dimension or all."""
     results = block.results[SUITE.name]
     good = np.asarray(results[f"solved_{pattern}"]).astype(bool)
-    good &= np.all(np.isfinite(np.asarray(results[f"gaps_{pattern}"])), axis=1)
     return np.asarray(results[f"gaps_{pattern}"])[good if d is None else good & (np.asarray(block.d) == d)]
 
 
@@ -205,23 +217,22 @@ def tables(blocks: list[Any], grid: Any) -> tuple[Table, ...]:
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
-    """Gaps of all steps: against the dimension, and against the mass of neurons that die in the retrained network."""
+    """Median gaps of all steps: against the dimension, and by the mass of neurons that die in the retrained network."""
     left, right = figure.subplots(1, 2)
     block = max(blocks, key=lambda b: (b.shape.n, b.shape.m))
     dims = sorted({float(v) for v in block.d})
     for number, name in enumerate(NAMES):
-        gaps = [_gaps(block, "trained", d)[:, number] for d in dims]
-        middle = [np.median(g) if len(g) else np.nan for g in gaps]
-        left.plot(dims, middle, label=name, markersize=4, **STYLES[number % len(STYLES)])
+        heights = [middle(_gaps(block, "trained", d)[:, number]) for d in dims]
+        left.plot(dims, heights, label=name, markersize=4, **STYLES[number % len(STYLES)])
     results = block.results[SUITE.name]
-    good = np.asarray(results["solved_trained"]).astype(bool)
-    for number, name in enumerate(NAMES):
-        at = NAMES.index(name)
-        look = {key: value for key, value in STYLES[number % len(STYLES)].items() if key != "linestyle"}
-        mass, gaps = np.asarray(results["dead_trained"])[good], np.asarray(results["gaps_trained"])[good, at]
-        right.plot(mass, gaps, linestyle="none", markersize=3, **look)
+    mass = np.asarray(results["dead_trained"])[np.asarray(results["solved_trained"]).astype(bool)]
+    gaps = _gaps(block, "trained")
+    for number in range(len(NAMES)):
+        heights = [middle(gaps[(mass > low) & (mass <= high), number]) for low, high in itertools.pairwise(DIED)]
+        right.plot(range(len(heights)), heights, markersize=4, **STYLES[number % len(STYLES)])
     left.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel="gap to the retrained network")
     right.set(yscale="log", xlabel="mass of the neurons that die in it", ylabel="gap to the retrained network")
+    right.set_xticks(range(len(DIED) - 1), ["none", *(f"up to {share:.0%}" for share in DIED[2:])])
     for ax in (left, right):
         ax.grid(alpha=0.25)
     left.legend(fontsize=7)
