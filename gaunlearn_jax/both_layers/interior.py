@@ -1,4 +1,4 @@
-"""A predictor-corrector interior-point method for the programme of both layers: it needs no guess and finds the sets.
+"""A predictor-corrector interior-point method for the programme of both layers: it needs no guess.
 
 Strictly feasible from the start: the norms are kept below 1 by the exact root along each step, the other slacks are
 kept on their own. Source: docs/theory, The programme of both layers.
@@ -10,24 +10,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.arrays import PerPair, PerPoint
-from gaunlearn_jax.both_layers.programme import (
-    KINK,
-    LOWER,
-    UPPER,
-    Programme,
-    Sets,
-    directions,
-    moved,
-    system,
-)
+from gaunlearn_jax.both_layers.programme import Programme, directions, moved, system
 
 #: steps after which the method gives up; it needs 15 to 30
 STEPS = 60
-#: mean product of slack and price at which the sets are read off: Newton's method ends what is left
+#: mean product of slack and price at which the method ends: Newton's does what is left
 ENOUGH = 1e-11
 #: the share of the way to the boundary that a step may take
 SHORT_OF = 0.99
@@ -69,14 +60,9 @@ def solve(p: Programme) -> Iterate:
     return lax.while_loop(unfinished, lambda i: _step(p, i), _start(p))
 
 
-def sets_of(p: Programme, i: Iterate) -> Sets:
-    """A slack that is larger than its price is no constraint at the optimum."""
-    places = jnp.where(i.up < i.price_up, UPPER, jnp.where(i.low < i.price_low, LOWER, KINK))
-    return Sets(
-        support=p.valid & (i.lam > i.price_lam),
-        alive=p.stands & (i.t > _room(p, i)),
-        places=places.astype(jnp.int32),
-    )
+def living(p: Programme, i: Iterate) -> Bool[Array, "n"]:
+    """The patterns with mass at the optimum: t is larger than its room."""
+    return p.stands & (i.t > _room(p, i))
 
 
 def coefficients(p: Programme, i: Iterate) -> PerPair:

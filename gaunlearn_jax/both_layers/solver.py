@@ -77,15 +77,15 @@ def _margins(p: Programme, t: Array, z: PerPair) -> PerPoint:
     return jnp.sum(t[:, None] * (jnp.where(p.fixed, z, 0.0) - jnp.where(p.free, jnp.maximum(z, 0.0), 0.0)), axis=0)
 
 
-def _placed(p: Programme, lam: PerPoint, c: PerPair, t: Array, sets: Sets) -> Optimum:
-    """The iterate with its sets brought up to date, what lies on a bound put there, and its violation.
+def _placed(p: Programme, lam: PerPoint, c: PerPair, t: Array, alive: Array) -> Optimum:
+    """The iterate with the sets that it names (of patterns, those `alive` with mass), what lies on a bound put there.
 
     A pair is placed by c + z (its own best c, were the points orthogonal), a multiplier by its sign and its margin."""
     z = directions(p, lam, c).z
     aim = c + z
     places = jnp.where(aim <= 0, LOWER, jnp.where(aim >= lam, UPPER, KINK)).astype(jnp.int32)
     q = _margins(p, t, z)
-    alive = sets.alive & (t > 0)
+    alive = alive & (t > 0)
     sets = Sets(p.valid & (lam + 1 - q > 0), alive, places)
     kink, upper = _pairs(p, sets)
     lam, t = jnp.where(sets.support, lam, 0.0), jnp.where(alive, t, 0.0)
@@ -99,7 +99,7 @@ def _placed(p: Programme, lam: PerPoint, c: PerPair, t: Array, sets: Sets) -> Op
 def _outside(p: Programme, o: Optimum) -> Array:
     """By how much the iterate leaves its sets: signs of multipliers, 0 <= c <= lambda, margins of other points."""
     kink, upper = _pairs(p, o.sets)
-    low = p.free & o.sets.alive[:, None] & ~kink & ~upper
+    low = p.free & o.sets.alive[:, None] & o.sets.support & ~kink & ~upper
     q = _margins(p, o.t, o.z)
     wrong = (
         -o.lam,
@@ -125,8 +125,9 @@ def _left(p: Programme, o: Optimum) -> tuple[Directions, PerPoint, PerPair, Arra
     )
 
 
-def polish(p: Programme, sets: Sets, lam: PerPoint, c: PerPair, t: Float[Array, "n"]) -> Optimum:
-    """Newton's method on the equations of the sets, which follow the iterate; the best iterate."""
+def optimum(p: Programme) -> Optimum:
+    """Solve one programme: Newton's method on the equations of the sets, which follow the iterate, from where the
+    interior-point method ends; the best iterate."""
 
     def step(_: Array, carry: tuple[Optimum, Optimum]) -> tuple[Optimum, Optimum]:
         now, best = carry
@@ -135,22 +136,16 @@ def polish(p: Programme, sets: Sets, lam: PerPoint, c: PerPair, t: Float[Array, 
         room = jnp.where(now.sets.alive, DAMPING, jnp.inf)
         none = jnp.zeros_like(tied)
         at, right_lam, right_c, right_t = _left(p, now)
-        s = system(p, now.t, at.z, tied, kink, now.sets.support, room, (none, none, jnp.zeros_like(lam)))
+        s = system(p, now.t, at.z, tied, kink, now.sets.support, room, (none, none, jnp.zeros(p.gram.shape[0])))
         d_lam, d_c, d_t = moved(s, right_lam, now.t[:, None] * right_c, right_t)
         d_t = jnp.where(now.sets.alive, d_t, 0.0)
-        new = _placed(p, now.lam + d_lam, jnp.where(upper, now.c + d_lam, now.c + d_c), now.t + d_t, now.sets)
+        new = _placed(p, now.lam + d_lam, jnp.where(upper, now.c + d_lam, now.c + d_c), now.t + d_t, now.sets.alive)
         return new, jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
 
-    first = _placed(p, lam, c, t, sets)
+    inner = interior.solve(p)
+    first = _placed(p, inner.lam, interior.coefficients(p, inner), inner.t, interior.living(p, inner))
     best = lax.fori_loop(0, NEWTON_STEPS, step, (first, first))[1]
     return best._replace(z=jnp.where(_pairs(p, best.sets)[0], 0.0, best.z))
-
-
-def optimum(p: Programme) -> Optimum:
-    """Solve one programme."""
-    inner = interior.solve(p)
-    sets = interior.sets_of(p, inner)
-    return polish(p, sets, inner.lam, interior.coefficients(p, inner), inner.t)
 
 
 @staged

@@ -107,6 +107,22 @@ def test_a_point_that_no_neuron_can_raise_is_infeasible():
     assert int(point.status) == ga.Status.INFEASIBLE
 
 
+def test_points_beyond_the_margin_have_no_multiplier():
+    """A copy twice as long has margin 2, whatever the sign that neurons of the other class have there."""
+    data = drawn(jax.random.key(4), 20.0)
+    points = data.points.at[2].set(2 * data.points[0] + 0.3 * data.points[1])
+    labels = data.labels.at[2].set(data.labels[0])
+    data = ga.data.Dataset(points, labels, data.dim, data.mean_norm, data.status)
+    point = bl.solve_pattern(data, SIGNS, UNIFORM, EVERYONE, jnp.ones(N))
+    assert int(point.status) == 0
+    assert float(point.multipliers[2]) == 0
+    got = reference.residuals(
+        *map(np.asarray, (points, labels, point.weights.params, point.weights.output_weights, point.multipliers)),
+        np.asarray(point.selection), range(M),
+    )  # fmt: skip
+    assert max(got[:2]) < 1e-12 <= got[2]
+
+
 def test_units_do_not_matter():
     """Points 1000 times as long: theta scales by 1000^(-1/2)."""
     data = drawn(jax.random.key(3), 1e3)

@@ -65,7 +65,7 @@ MUTANTS = [
         "gaunlearn_jax/both_layers/bounds.py",
         BOTH,
         ("balance = 0.5 * (jnp", "balance = 1.0 * (jnp"),
-        ("jnp.sqrt(2 * (of_class", "jnp.sqrt(4 * (of_class"),
+        ("jnp.sqrt(2 * (of_class", "jnp.sqrt(1 * (of_class"),
         ("least / stretch - slack", "least - slack"),
     ),
     *of(
