@@ -153,13 +153,21 @@ def test_gaps_of_high_dimensions_are_those_of_orthogonal_points(blocks):
 
 def test_sentence_and_table_say_the_same_numbers(blocks):
     results = blocks[0].results[SUITE.name]
-    good = np.asarray(results["solved_trained"]).astype(bool) & (blocks[0].d == 1e13)
-    gaps = np.asarray(results["gaps_trained"])[good]
-    left = [float(np.median([gap[at] / gap[0] for gap in gaps])) for at in range(5)]
-    found = SUITE.find(blocks, GRID)
-    assert [found.numbers[name] for name in NAMES[1:]] == pytest.approx(left[1:])
-    rows = SUITE.tables(blocks, GRID)[0].rows
-    assert [float(v) for v in rows[1][2:]] == pytest.approx(left[1:], rel=0.06)
+    good = np.asarray(results["solved_trained"]).astype(bool)
+    gaps, dead = (np.asarray(results[f"{name}_trained"])[good] for name in ("gaps", "dead"))
+    top = (blocks[0].d == 1e13)[good]
+    left = np.array([[gap[at] / gap[0] for at in range(5)] for gap in gaps])
+    numbers = SUITE.find(blocks, GRID).numbers
+    assert [numbers[name] for name in NAMES[1:]] == pytest.approx(list(np.median(left[top], axis=0)[1:]))
+    assert numbers["died"] == pytest.approx(np.mean(dead > 1e-9))
+    if np.any(dead > 1e-9):
+        assert numbers["half_dead"] == pytest.approx(np.median(left[dead > 1e-9, NAMES.index("half")]))
+    rows = [row for row in SUITE.tables(blocks, GRID)[0].rows if row[0].endswith("1e+13")]
+    for row in rows:
+        here = top & ((dead > 1e-9) == (row[1] == "some die"))
+        assert int(row[2]) == np.sum(here)
+        assert [float(v) for v in row[4:]] == pytest.approx(list(np.median(left[here], axis=0)[1:]), rel=0.06)
+    assert sum(int(row[2]) for row in rows) == np.sum(top)
 
 
 def test_picture(blocks):

@@ -201,17 +201,32 @@ def _gaps(block: Any, pattern: str, d: float | None = None) -> np.ndarray:
     return np.asarray(results[f"gaps_{pattern}"])[good if d is None else good & (np.asarray(block.d) == d)]
 
 
+def _left(block: Any, d: float) -> np.ndarray:
+    """Gaps over that of doing nothing [lanes, steps] of solved lanes of trained patterns."""
+    gaps = _gaps(block, "trained", d)
+    return gaps / gaps[:, [NAMES.index("nothing")]]
+
+
+def _died(block: Any, d: float) -> np.ndarray:
+    """The share of mass on neurons that die in the retrained network, of the same lanes."""
+    results = block.results[SUITE.name]
+    here = np.asarray(results["solved_trained"]).astype(bool) & (np.asarray(block.d) == d)
+    return np.asarray(results["dead_trained"])[here]
+
+
 def tables(blocks: list[Any], grid: Any) -> tuple[Table, ...]:
     """What each step leaves of the gap of doing nothing, by dimension."""
     rows = []
     for block in blocks:
         for d in sorted({float(v) for v in block.d}):
-            gaps = _gaps(block, "trained", d)
-            if len(gaps):
-                left = np.median(gaps / gaps[:, [NAMES.index("nothing")]], axis=0)
-                size = f"m = {block.shape.m}, n = {block.shape.n}, d = {d:.0e}"
-                rows.append([size, f"{np.median(gaps[:, 0]):.2e}", *(f"{v:.2g}" for v in left[1:])])
-    heads = ["networks", "gap of nothing", *NAMES[1:]]
+            left, dead = _left(block, d), _died(block, d) > DIED[1]
+            for word, here in (("none dies", ~dead), ("some die", dead)):
+                if np.any(here):
+                    size = f"m = {block.shape.m}, n = {block.shape.n}, d = {d:.0e}"
+                    nothing = middle(_gaps(block, "trained", d)[here, NAMES.index("nothing")])
+                    steps = [f"{v:.2g}" for v in np.median(left[here], axis=0)[1:]]
+                    rows.append([size, word, str(np.sum(here)), f"{nothing:.2e}", *steps])
+    heads = ["networks", "neurons in retraining", "how many", "gap of nothing", *NAMES[1:]]
     title = "gap to the retrained network over that of nothing, medians over trained patterns of both layers"
     return (Table(title, heads, rows),)
 
@@ -240,21 +255,20 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
 
 
 def find(blocks: list[Any], grid: Any) -> Finding:
-    """What the steps leave in the highest dimension, and where they leave most."""
+    """What the steps leave in the highest dimension, and where neurons of the retrained network die."""
     seen = view(blocks, SUITE.name)
     if not seen.dims:
         return NOTHING
-    gaps = _gaps(seen.block, "trained", seen.top)
-    if not len(gaps):
-        return NOTHING
-    left = dict(zip(NAMES, np.median(gaps / gaps[:, [NAMES.index("nothing")]], axis=0), strict=True))
-    dead = np.asarray(seen.block.results[SUITE.name]["dead_trained"])
-    died = float(np.mean(dead[np.isfinite(dead)] > 1e-9))
+    ratios, mass = {d: _left(seen.block, d) for d in seen.dims}, {d: _died(seen.block, d) for d in seen.dims}
+    left = {name: middle(ratios[seen.top][:, number]) for number, name in enumerate(NAMES)}
+    dead = np.concatenate([mass[d] > DIED[1] for d in seen.dims])
+    every = np.concatenate([ratios[d][:, NAMES.index("half")] for d in seen.dims])
+    died = float(np.mean(dead)) if dead.size else 0.0
     return found(
         "of doing nothing's gap a full step leaves {full}, one on the first layer {first}, half of it on the second "
         "{half}, the best {nearest} (d = {top:d}); none reaches 0",
-        "neurons die in {died:%} of the retrained networks" if died else "",
-        top=seen.top, died=died, **{name: left[name] for name in NAMES[1:]},
+        "in {died:%} neurons die in retraining, and the half step leaves {half_dead}" if died else "",
+        top=seen.top, died=died, half_dead=middle(every[dead]), **{name: left[name] for name in NAMES[1:]},
     )  # fmt: skip
 
 
