@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from gaunlearn_jax.base import numerics
+from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.arrays import Mask, PairMask, PerPair, PerPoint
 from gaunlearn_jax.base.codes import Status
 from gaunlearn_jax.base.staging import staged
@@ -183,8 +184,10 @@ def solve_pattern(
 
     signs [n] are those of the output weights; the mass t of a pattern is shared among its neurons like `masses` [n]
     (any split is a KKT point; evenly where they are zero). INFEASIBLE where some point has no active same-sign pair,
-    UNCONVERGED where the optimality conditions are not met to TOL. Source: docs/theory, The programme of both layers.
+    UNCONVERGED where the optimality conditions are not met to TOL. ValueError for arrays of other shapes, or signs
+    other than +-1. Source: docs/theory, The programme of both layers.
     """
+    _check(data, signs=signs, active=active, valid=valid, masses=masses)
     gram = numerics.gram(data.points)
     unit = jnp.trace(gram) / data.num_points
     sides = signs[:, None] * data.labels
@@ -227,3 +230,16 @@ def limit_point(data: Dataset, run: Any, *, retained: Mask | None = None) -> Poi
     found = solve_pattern(data, signs, theta.preactivations > 0, valid, theta.output_weights**2)
     status = jnp.maximum(found.status, jnp.maximum(data.status, run.status))
     return dataclasses.replace(found, status=status)
+
+
+def _check(data: Dataset, **given: Any) -> None:
+    """ValueError unless the arrays of `solve_pattern` have their shapes, and signs (if concrete) are +-1."""
+    n = jnp.shape(given["signs"])[0] if jnp.ndim(given["signs"]) == 1 else 0
+    wanted = {"signs": (n,), "active": (n, data.num_points), "valid": (data.num_points,), "masses": (n,)}
+    for name, value in given.items():
+        if jnp.shape(value) != wanted[name]:
+            raise ValueError(
+                f"{name} has shape {jnp.shape(value)}, expected {wanted[name]}: n signs, m = {data.num_points} points"
+            )
+    if not checks.is_traced(given["signs"]) and not np.all(np.abs(np.asarray(given["signs"])) == 1):
+        raise ValueError("signs has entries other than 1 and -1; give the signs of the output weights")

@@ -107,6 +107,20 @@ def test_a_point_that_no_neuron_can_raise_is_infeasible():
     assert int(point.status) == ga.Status.INFEASIBLE
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"active": jnp.ones((M, N), bool)}, r"active has shape \(6, 8\), expected \(8, 6\)"),
+        ({"masses": jnp.ones(3)}, r"masses has shape \(3,\), expected \(8,\)"),
+        ({"signs": SIGNS * 0.5}, "signs has entries other than 1 and -1"),
+    ],
+)
+def test_bad_input(changes, says, unchecked):
+    given = {"signs": SIGNS, "active": UNIFORM, "valid": EVERYONE, "masses": jnp.ones(N)} | changes
+    with pytest.raises(ValueError, match=says):
+        bl.solve_pattern(drawn(jax.random.key(1), 1e4), **given)
+
+
 def test_points_beyond_the_margin_have_no_multiplier():
     """A copy twice as long has margin 2, whatever the sign that neurons of the other class have there."""
     data = drawn(jax.random.key(4), 20.0)

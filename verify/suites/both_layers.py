@@ -34,7 +34,7 @@ NAMES = bl.STEPS.names
 #: the steps from the nearest to the farthest, for orthogonal points and uniform patterns
 ORDER = ("nearest", "half", "first", "full", "nothing")
 #: limits of the groups of networks by the share of mass whose neurons die
-DIED = (-1.0, 1e-9, 0.05, 0.2, 1.0)
+DIED = (-1.0, 1e-9, 0.1, 0.3, 1.0)
 
 
 class Scene(NamedTuple):
@@ -250,7 +250,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     right.set_xticks(range(len(DIED) - 1), ["none", *(f"up to {share:.0%}" for share in DIED[2:])])
     for ax in (left, right):
         ax.grid(alpha=0.25)
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc=(0.02, 0.6))
     figure.suptitle(f"both layers trained, m = {block.shape.m}, n = {block.shape.n}, one point forgotten", fontsize=9)
 
 
