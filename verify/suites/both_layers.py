@@ -266,7 +266,7 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     died = float(np.mean(dead)) if dead.size else 0.0
     return found(
         "of doing nothing's gap a full step leaves {full}, one on the first layer {first}, half of it on the second "
-        "{half}, the best {nearest} (d = {top:d}); none reaches 0",
+        "{half}, the best {nearest} (d = {top:d})",
         "in {died:%} neurons die in retraining, and the half step leaves {half_dead}" if died else "",
         top=seen.top, died=died, half_dead=middle(every[dead]), **{name: left[name] for name in NAMES[1:]},
     )  # fmt: skip
@@ -274,8 +274,8 @@ def find(blocks: list[Any], grid: Any) -> Finding:
 
 SUITE = Suite(
     name="both_layers",
-    statement="with both layers trained every ascent step leaves a gap to retraining, between proved bounds",
-    source="docs/theory, Orthogonal points and both layers",
+    statement="with both layers trained no nearly exact solution is nearer to a step than the lower bounds allow",
+    source="docs/theory, Orthogonal points; Lower bounds for both layers",
     per_instance=per_instance,
     draw=draw,
     tables=tables,
@@ -287,8 +287,8 @@ SUITE = Suite(
     explain=Explanation(
         hypotheses="a two-layer ReLU network with both layers trained, an exact KKT point of its margin problem. "
         "Closed forms and Theorem N: orthogonal points, every neuron active on its whole class, of which a point stays",
-        meaning="the second layer's part of a step does not vanish with d: a full step leaves 1/M^2, the first layer "
-        "alone less, and no step of this form ends in an exact solution for the retained points",
+        meaning="the second layer's part of a step does not vanish with d. For orthogonal points a full step leaves "
+        "a gap of order 1/M^2, the first layer alone less, and no exact solution for the retained points is nearer",
         false_if="a certificate nearer than a lower bound; another gap than the closed form; an exact solution nearer "
         "than Theorem N allows",
     ),
