@@ -150,6 +150,24 @@ def test_lower_bounds_by_loops(point):
         assert room == pytest.approx(reference.rigidity_bound(x, w, a, members), abs=1e-6)
 
 
+def test_rigidity_by_loops_where_dual_vectors_are_long():
+    """Short, correlated points, neurons far inside their activity: the singular value over the dual length decides."""
+    data = ga.data.gaussian(jax.random.key(2), M, 200.0)
+    rng = np.random.default_rng(4)
+    x = 0.4 * (np.asarray(data.points) + 1.5 * np.ones(M) / np.sqrt(M))
+    data = ga.data.Dataset(jnp.asarray(x), data.labels, data.dim, data.mean_norm, data.status)
+    members = np.arange(1, M)
+    w = 2.0 * np.ones((N, M)) + 0.05 * rng.normal(size=(N, M))
+    a = 1.0 + 0.1 * rng.normal(size=N)
+    theta = bl.Weights(jnp.asarray(w), jnp.asarray(a), jnp.asarray(w @ x.T))
+    room = float(bl.bounds.rigid_distance(data, theta, ~FORGET, 0.0))
+    assert np.max(np.linalg.norm(np.linalg.pinv(x[members].T), axis=1)) > 2
+    assert 0 < room < 0.9 * np.min(w @ x[members].T / np.linalg.norm(x[members], axis=1))
+    assert room == pytest.approx(reference.rigidity_bound(x, w, a, members), rel=1e-6)
+    half = float(bl.bounds.rigid_distance(data, theta, ~FORGET, 0.5 * room / float(theta.norm)))
+    assert half == pytest.approx(0.5 * room, rel=1e-6)
+
+
 def test_norm_floor_below_every_feasible_network(point):
     data, _ = point
     floor = float(bl.bounds.norm_floor(data, ~FORGET))
