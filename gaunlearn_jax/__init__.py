@@ -1,5 +1,6 @@
 """Verify the theory of machine unlearning by gradient ascent, instance by instance."""
 
+from gaunlearn_jax import both_layers as both_layers
 from gaunlearn_jax import data as data
 from gaunlearn_jax import functions as functions
 from gaunlearn_jax import kkt as kkt

@@ -32,9 +32,10 @@ LIBRARY = {
     "gaunlearn_jax.kkt": "base models data",
     "gaunlearn_jax.unlearn": "base models data training kkt",
     "gaunlearn_jax.theory": "base models data training kkt unlearn",
+    "gaunlearn_jax.both_layers": "base models data training kkt unlearn",
     "gaunlearn_jax.audit": "base models data training kkt unlearn theory",
     "gaunlearn_jax.functions": "base data kkt audit",
-    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory audit functions",
+    "gaunlearn_jax": "base store stages sweep models data training kkt unlearn theory both_layers audit functions",
 }
 VERIFIER = {
     "verify.exact": "",

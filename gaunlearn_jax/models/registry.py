@@ -29,8 +29,9 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, Theorem LK, and Lemma M' with Theorem R' for points of several rows
-THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "entries")
+#: the test error on mixtures, Theorem LK, Lemma M' with Theorem R' for points of several rows, and (of the
+#: same networks with both layers trained) Theorem N
+THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "entries", "N")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
@@ -98,7 +99,7 @@ ARCHITECTURES.register(
         "relu",
         "two-layer ReLU network, first layer trained",
         _relu,
-        theorems=frozenset({"R", "M", "estimator", "mixture"}),
+        theorems=frozenset({"R", "M", "estimator", "mixture", "N"}),
     )
 )
 ARCHITECTURES.register(

@@ -28,6 +28,7 @@ INSTANCE = "tests/theory/test_instance_formulas.py"
 STEP = "tests/theory/test_step_formulas.py"
 ENTRIES = "tests/theory/test_entries.py"
 CERTIFICATES = "tests/unlearn/test_certificates.py"
+BOTH = "tests/both_layers/test_theory.py"
 EXACT = "tests/exact/test_example_files.py tests/exact/test_exact.py tests/exact/test_bounds_of_files.py"
 NAMED = "tests/exact/test_example_files.py tests/exact/test_inequalities.py"
 
@@ -53,6 +54,32 @@ MUTANTS = [
         "tests/known_answers/test_programmes.py",
         ("- p.target - price.lam + price.cap", "- p.target + price.lam + price.cap"),
         ("edge = rate.lam + rate.cap", "edge = 0 * rate.lam + rate.cap"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/orthogonal.py",
+        BOTH,
+        ("left = 1 - second * (1 - x)", "left = 1 + second * (1 - x)"),
+        ("root, quarter = jnp.sqrt(p), x**0.25", "root, quarter = jnp.sqrt(p), x**0.5"),
+        ("(lost >= 0) & (lost <= 1)", "(lost >= 0)"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/bounds.py",
+        BOTH,
+        ("balance = 0.5 * (jnp", "balance = 1.0 * (jnp"),
+        ("jnp.sqrt(2 * (of_class", "jnp.sqrt(1 * (of_class"),
+        ("least / stretch - slack", "least - slack"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/steps.py",
+        BOTH,
+        ("weight = jnp.where(x < 1, p, 2 * p)", "weight = jnp.where(x < 1, p, p)"),
+        ("theta.params - row.first * h_w", "theta.params + row.first * h_w"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/solver.py",
+        "tests/both_layers/test_solver.py",
+        ("jnp.where(upper, lam, jnp.where(kink, c, 0.0))", "jnp.where(upper, lam, 0.0)"),
+        ("wrong = alive & (", "wrong = ~alive & ("),
     ),
     *of(
         "verify/exact/solution.py",

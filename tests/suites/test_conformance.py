@@ -37,6 +37,7 @@ FALSIFIED = {
     "unique": ("suites/test_unique.py", "test_wrong_statements_are_found"),
     "clarke": ("suites/test_entries.py", "test_wrong_points_are_found"),
     "entries": ("suites/test_entries.py", "test_it_can_fail"),
+    "both_layers": ("suites/test_both_layers.py", "test_it_can_fail"),
     "implicit_bias": ("suites/test_implicit_bias.py", "test_wrong_multipliers_are_found"),
 }
 

@@ -115,7 +115,7 @@ def _add_own(command: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    run = commands.add_parser("run", help="verify claims over a grid (all of them by default)")
+    run = commands.add_parser("run", help="verify claims over a grid (if none is named, all but the heaviest)")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="see `gaunlearn list`")
     _add_own(run)
     run.add_argument(

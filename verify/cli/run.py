@@ -42,9 +42,8 @@ def main(options: argparse.Namespace) -> int:
     files = [*options.own, *options.steps]
     with own.loaded(files) as mine:
         # a step of one's own is measured by the claim steps
-        suites = registry.select(
-            options.claims or (["steps"] if options.steps and not mine else []), mine, full=options.full
-        )
+        asked = options.claims or (["steps"] if options.steps and not mine else [])
+        suites = registry.select(asked, mine, everything=options.full)
         if options.reproduce is not None:
             return reproduce(options.reproduce, [str(path) for path in files])
         source = {"own": own.sources(files)} if files else {}

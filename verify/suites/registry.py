@@ -8,6 +8,7 @@ from gaunlearn_jax.base.registry import Registry
 from verify.suites import (
     activations,
     assumptions,
+    both_layers,
     clarke,
     entries,
     estimators,
@@ -45,14 +46,15 @@ for _suite in (
     unique.SUITE,
     clarke.SUITE,
     entries.SUITE,
+    both_layers.SUITE,
 ):
     CLAIMS.register(_suite)
 
 
-def select(names: Iterable[str], own: tuple[Suite, ...] = (), *, full: bool = False) -> tuple[Suite, ...]:
-    """The named claims in the registry's order; for no names a user's `own` (which are registered), else the usual ones
-    (`full`: all). ValueError with the nearest name for an unknown one."""
+def select(names: Iterable[str], own: tuple[Suite, ...] = (), everything: bool = False) -> tuple[Suite, ...]:
+    """The named claims in the registry's order; for no names a user's `own` (which are registered), else those of a
+    default run, or all. ValueError with the nearest name for an unknown one."""
     rows = [CLAIMS[name] for name in names]
     if rows:
         return tuple(suite for suite in CLAIMS if suite in rows)
-    return own or tuple(suite for suite in CLAIMS if suite.usual or full)
+    return own or tuple(suite for suite in CLAIMS if suite.default or everything)

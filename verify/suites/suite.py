@@ -81,8 +81,8 @@ class Suite:
     `models` and `data_source` are those of a run that names none. The claim speaks of every model that has its
     `theorem` ("": of every model), and of data from `sources` (none: from any). `attacks` is what an adversary may try,
     `derived` what the checker can derive of its rows by "certificate/strength/quantity"; `certified` says that its
-    Checks are the epsilon, delta and tau of a certificate against a bound that the checker knows. A claim that is not
-    `usual` is left out of a run that names none, but for `--full`: it compiles a model of its own.
+    Checks are the epsilon, delta and tau of a certificate against a bound that the checker knows. `default` says
+    whether a run that names no claim includes it; the large grid (--full) does in any case.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Suite:
     attacks: Mapping[str, Attack] = dataclasses.field(default_factory=dict, hash=False)
     derived: Mapping[str, Derived] = dataclasses.field(default_factory=dict, hash=False)
     certified: bool = False
-    usual: bool = True
+    default: bool = True
 
     def speaks_of(self, model: str) -> bool:
         """Whether the claim is about this model."""
