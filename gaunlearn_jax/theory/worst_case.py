@@ -31,36 +31,37 @@ def sharp_relu(
     """Theorem R: epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho / B)^2) with rho = k beta_max kappa / sqrt(u_min^2),
     kappa = phi sqrt(M) / sqrt(1 - psi - (M-1) phi), B^2 = M / (1 + psi + (M-1) phi), M = m - k.
 
-    `weight_floor` is u_min^2 (default 1/n). Hypotheses: psi <= 0.1, 4 m n phi <= 1, epsilon_1, delta_1 <= 1/2.
-    Source: docs/theory, Theorem R.
+    `weight_floor` is u_min^2 (default 1/n). Hypothesis: 1 - psi - (m-1) phi > 0. Source: docs/theory, Theorem R.
 
     >>> sharp_relu(0.0, 1e-4, 0.0, 0.0, m=10, n=40, k=1)
     Bound(epsilon=0.0019, delta=0, tau=2.007e-07, reason=every hypothesis holds)
     """
     xp = numerics.array_namespace(psi, phi, epsilon, delta)
     floor = 1.0 / n if weight_floor is None else weight_floor
-    return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * xp.asarray(phi), 1.0 / xp.sqrt(floor), m, k)
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    return _projection(psi, phi, epsilon, delta, beta / xp.sqrt(floor), defined, m=m, k=k)
 
 
 def sharp_linear_projection(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
-    """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1, hypothesis 4 m phi <= 1."""
-    xp = numerics.array_namespace(psi, phi, epsilon, delta)
-    return _sharp(psi, phi, epsilon, delta, 4.0 * m * xp.asarray(phi), 1.0, m, k)
+    """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1. Source: docs/theory, Theorem L."""
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    return _projection(psi, phi, epsilon, delta, beta, defined, m=m, k=k)
 
 
-def _sharp(
-    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, eps_d: Any, gain: Any, m: int, k: Whole
-) -> Bound:
+def _projection(
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, pull: Any, defined: Any, *, m: int, k: Whole,
+    weight: Any = 1.0,
+) -> Bound:  # fmt: skip
+    """Theorem P where every lambda_r ||(u_j s_jr)_j|| <= `pull`, and every margin that a network can reach, squared,
+    <= `weight` sum_j z_j^2: rho = k pull kappa, B^2 = M / (weight (1 + psi + (M-1) phi))."""
     xp = numerics.array_namespace(psi, phi, epsilon, delta)
     retained = m - xp.asarray(k)
-    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
     inner = 1.0 - psi - (retained - 1) * phi
     kappa = phi * xp.sqrt(retained) / xp.sqrt(xp.where(inner > 0, inner, 1.0))
-    rho = k * beta * gain * kappa
-    smallest = xp.sqrt(retained / (1.0 + psi + (retained - 1) * phi))
+    rho = k * pull * kappa
+    smallest = xp.sqrt(retained / (weight * (1.0 + psi + (retained - 1) * phi)))
     tau = numerics.one_minus_cos_of_sine(rho / smallest)
-    reason = first_failing(*_hypotheses(psi, eps_d, epsilon, delta), (defined & (inner > 0), Reason.UNDEFINED))
-    return bound_of(epsilon + rho, delta, tau, reason)
+    return bound_of(epsilon + rho, delta, tau, first_failing((defined, Reason.UNDEFINED)))
 
 
 def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole) -> Bound:
@@ -85,15 +86,11 @@ def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *,
 
 def sharp_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
     """Theorem L (scaling certificate, tau = 0) from Lemma M: leakage l = k beta_max phi < 1,
-    epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Source: docs/theory, Theorem L."""
-    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Hypotheses: 1 - psi - (m-1) phi > 0 and l < 1.
+    Source: docs/theory, Theorem L."""
     _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
     bound = leakage_bound(k * beta * phi, beta, epsilon, delta)
-    reason = first_failing(
-        *_hypotheses(psi, 4.0 * m * xp.asarray(phi), epsilon, delta),
-        (defined, Reason.UNDEFINED),
-        (bound.applicable, Reason.LEAKAGE),
-    )
+    reason = first_failing((defined, Reason.UNDEFINED), (bound.applicable, Reason.LEAKAGE))
     return dataclasses.replace(bound, reason=reason)
 
 

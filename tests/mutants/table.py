@@ -77,6 +77,7 @@ MUTANTS = [
         ("(1.0 + psi + (retained - 1) * phi)", "(1.0 - psi + (retained - 1) * phi)"),
         ("inner = 1.0 - psi - (retained - 1) * phi", "inner = 1.0 - psi - (m - 1) * phi"),
         ("kappa = phi * xp.sqrt(retained)", "kappa = phi * xp.sqrt(float(m))"),
+        ("tau, first_failing((defined, Reason", "tau, first_failing((inner > 0, Reason"),
         ("(delta + 2 * leakage * top)", "(delta + leakage * top)"),
         ("/ room**2", "/ room"),
         ("7.2 * leak / m", "7.2 * e / m"),

@@ -3,7 +3,6 @@ phi, epsilon_1 and delta_1 all away from 0, several forgotten points, second lay
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
@@ -110,17 +109,28 @@ def test_every_hypothesis_ends_where_the_theorem_says() -> None:
         Reason.STATIONARITY: {"epsilon": up},
         Reason.SLACKNESS: {"delta": up},
     }
-    for make, own in itertools.product(("sharp_relu", "coarse_relu"), changes.items()):
-        f = getattr(ga.bounds, make)
-        assert int(f(**good).reason) == Reason.APPLIES
-        assert int(f(**good | own[1]).reason) == own[0], make
+    for reason, change in changes.items():
+        assert int(ga.bounds.coarse_relu(**good).reason) == Reason.APPLIES
+        assert int(ga.bounds.coarse_relu(**good | change).reason) == reason
+        assert int(ga.bounds.sharp_relu(**good | change).reason) == Reason.APPLIES
     linear = good | {"phi": 1 / 64}
     del linear["n"]
     changes[Reason.CORRELATION] = {"phi": float(np.nextafter(1 / 64, 1))}
-    for make, own in itertools.product(("sharp_linear", "sharp_linear_projection", "coarse_linear"), changes.items()):
-        f = getattr(ga.bounds, make)
-        assert int(f(**linear).reason) == Reason.APPLIES
-        assert int(f(**linear | own[1]).reason) == own[0], make
+    for reason, change in changes.items():
+        assert int(ga.bounds.coarse_linear(**linear).reason) == Reason.APPLIES
+        assert int(ga.bounds.coarse_linear(**linear | change).reason) == reason
+        for make in (ga.bounds.sharp_linear, ga.bounds.sharp_linear_projection):
+            assert int(make(**linear | change).reason) == Reason.APPLIES
+
+
+def test_the_formulas_need_definite_points_alone() -> None:
+    """1 - psi - (m - 1) phi > 0, and nothing of psi, of 4 m n phi, of epsilon_1 or of delta_1."""
+    far = {"psi": 0.5, "epsilon": 3.0, "delta": 7.0, "m": 5, "k": 1}
+    for phi, reason in ((0.124, Reason.APPLIES), (0.125, Reason.UNDEFINED), (0.3, Reason.UNDEFINED)):
+        assert int(ga.bounds.sharp_relu(phi=phi, n=40, **far).reason) == reason
+        assert int(ga.bounds.sharp_linear_projection(phi=phi, **far).reason) == reason
+    for phi, reason in ((1e-3, Reason.APPLIES), (0.11, Reason.LEAKAGE), (0.125, Reason.UNDEFINED)):
+        assert int(ga.bounds.sharp_linear(phi=phi, **far).reason) == reason
 
 
 def test_where_bounds_are_undefined() -> None:
