@@ -35,6 +35,7 @@ FALSIFIED = {
     "worthwhile": ("suites/test_worthwhile.py", "test_it_can_fail"),
     "steps": ("suites/test_steps.py", "test_it_can_fail"),
     "unique": ("suites/test_unique.py", "test_wrong_statements_are_found"),
+    "leaky": ("suites/test_leaky.py", "test_it_can_fail"),
     "implicit_bias": ("suites/test_implicit_bias.py", "test_wrong_multipliers_are_found"),
 }
 

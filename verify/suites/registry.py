@@ -12,6 +12,7 @@ from verify.suites import (
     generalization,
     identity,
     implicit_bias,
+    leaky,
     linear,
     multipliers,
     relu,
@@ -41,6 +42,7 @@ for _suite in (
     assumptions.SUITE,
     implicit_bias.SUITE,
     unique.SUITE,
+    leaky.SUITE,
 ):
     CLAIMS.register(_suite)
 
