@@ -217,15 +217,24 @@ def implicit_bias(net: Table, lin: Table) -> dict[str, float]:
 def unique(net: Table, lin: Table) -> dict[str, float]:
     """Here the first table is that of the leaky network."""
 
-    def below(d: float) -> float:
-        chi = [v for at, v in zip(net["d"], net["unique|chi||"], strict=True) if at == d]
-        return sum(v < 1 for v in chi) / len(chi)
+    def below(name: str) -> Callable[[float], float]:
+        def share(d: float) -> float:
+            chi = [v for at, v in zip(net["d"], net[f"unique|{name}||"], strict=True) if at == d]
+            return sum(v < 1 for v in chi) / len(chi)
+
+        return share
 
     low, top = dims(net)[0], dims(net)[-1]
     return {
-        "low": low, "first": first(net, below), "chi": median(of(net, "unique", "chi", low, "")),
-        "apart": median(of(net, "unique", "apart", top, "")),
+        "low": low, "first": first(net, below("chi_limit")), "own": first(net, below("chi_trained")),
+        "chi": median(of(net, "unique", "chi_limit", low, "")), "apart": median(of(net, "unique", "apart", top, "")),
     }  # fmt: skip
+
+
+def leaky(net: Table, lin: Table) -> dict[str, float]:
+    """Of networks there is no scale-free bound with a slope."""
+    numbers = success("leaky", "projection/sharp", "projection/sharp", "projection/coarse")(net, lin)
+    return {name: value for name, value in numbers.items() if name != "from_scale_free"}
 
 
 NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
@@ -244,4 +253,5 @@ NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "data": data,
     "implicit_bias": implicit_bias,
     "unique": unique,
+    "leaky": leaky,
 }
