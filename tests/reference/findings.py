@@ -232,9 +232,8 @@ def unique(net: Table, lin: Table) -> dict[str, float]:
 
 
 def leaky(net: Table, lin: Table) -> dict[str, float]:
-    """Of networks there is no scale-free bound with a slope."""
-    numbers = success("leaky", "projection/sharp", "projection/sharp", "projection/coarse")(net, lin)
-    return {name: value for name, value in numbers.items() if name != "from_scale_free"}
+    """Here the first table is that of the leaky network."""
+    return {s: first(net, telling(net, "leaky", f"projection/{s}/tau")) for s in ("sharp", "coarse")}
 
 
 NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {

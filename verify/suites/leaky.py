@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -11,7 +13,7 @@ from gaunlearn_jax.theory import bounds, leaky
 from gaunlearn_jax.theory.closeness import distance_bound, first_solve
 from verify.suites.check import check, exactness
 from verify.suites.drawing import bounds_figure
-from verify.suites.finding import Explanation, of_success
+from verify.suites.finding import NOTHING, Explanation, Finding, found, from_dimension, view
 from verify.suites.suite import Derived, Evaluation, Results, Suite, bound_of, successes, unless
 
 
@@ -52,6 +54,16 @@ def _retrained(e: Evaluation) -> Results:
     }  # fmt: skip
 
 
+def find(blocks: list[Any], grid: Any) -> Finding:
+    """From where the bounds tell the step from doing nothing."""
+    seen = view(blocks, "leaky")
+    if not seen.dims:
+        return NOTHING
+    first = {s: from_dimension(seen.telling(f"projection/{s}/tau")) for s in ("sharp", "coarse")}
+    where = {s: f"from d = {{{s}:d}}" if d == d else "nowhere" for s, d in first.items()}
+    return found(f"excludes doing nothing {where['sharp']} (sharp), {where['coarse']} (coarse)", **first)
+
+
 SUITE = Suite(
     name="leaky",
     statement="one ascent step on a leaky network is (epsilon, delta, tau)-successful, and near the one retrained",
@@ -70,7 +82,7 @@ SUITE = Suite(
         "projection/exact/norm": Derived("identity/norm", solution=True),
     },
     certified=True,
-    find=of_success("leaky", sharp="projection/sharp", coarse="projection/coarse"),
+    find=find,
     explain=Explanation(
         hypotheses="slope 0 < a < 1 below zero, all u_j nonzero, a KKT point up to (epsilon_1, delta_1). Sharp: "
         "squared norms within psi of 1, inner products at most phi, 1 - psi - (m - 1) phi > 0. Coarse: an exact point, "

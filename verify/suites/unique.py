@@ -133,8 +133,8 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     low = seen.median("chi_limit", seen.low)
     silent = "chi is {chi} at d = {low:d}, where nothing is claimed" if low >= 1 else ""
     return found(
-        f"one KKT point (chi < 1) {where}; random starts end within {{apart}} of it; the trained network's activations "
-        f"are those of its signs {known}", silent,
+        f"one KKT point (chi < 1) {where}, with the activations of trained networks {known}; random starts end within "
+        "{apart} of it", silent,
         low=seen.low, first=first, own=own, chi=low, apart=seen.median("apart", seen.top),
     )  # fmt: skip
 
