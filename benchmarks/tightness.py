@@ -79,6 +79,8 @@ def main() -> None:
     options.add_argument("--samples", type=int, default=10_000)
     options.add_argument("--bound", default=None, help="one claim or bound, as in `gaunlearn falsify` (default: all)")
     options.add_argument("--size", default=None, metavar="M,N,K", help="one size (default: those of the page)")
+    options.add_argument("--model", default=None, metavar="M", help="with --size (default: relu, of one neuron linear)")
+    options.add_argument("--eps-d", type=float, default=1.0, metavar="E", help="with --size: 4 m n phi up to this")
     options.add_argument("--out", type=Path, default=None, help="keep the states of the searches; resumes")
     given = options.parse_args()
     devices.set_up_jax()
@@ -87,7 +89,7 @@ def main() -> None:
     spaces = SPACES
     if given.size is not None:
         m, n, k = map(int, given.size.split(","))
-        spaces = (Space("relu" if n > 1 else "linear", m, n, k),)
+        spaces = (Space(given.model or ("relu" if n > 1 else "linear"), m, n, k, given.eps_d),)
     wanted = tuple(targets.targets()) if given.bound is None else tuple(targets.select(given.bound))
     for space in spaces:
         names = tuple(name for name in targets.names_of(space.model) if name in wanted)

@@ -10,23 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from gaunlearn_jax.audit import effects, outcome, precision, prepare, subject
+from gaunlearn_jax.audit import effects, outcome, precision, prepare, subject, theorems
 from gaunlearn_jax.audit.answer import Audit
 from gaunlearn_jax.audit.class_answer import ClassAudit
 from gaunlearn_jax.audit.classes import audit_classes
 from gaunlearn_jax.audit.every_point import every_point as of_every_point
-from gaunlearn_jax.audit.findings import Bounded, Hypothesis, Outcome
+from gaunlearn_jax.audit.findings import Outcome
 from gaunlearn_jax.audit.image_answer import ImageAudit
 from gaunlearn_jax.audit.images import audit_images
 from gaunlearn_jax.audit.saved import of_estimator
 from gaunlearn_jax.audit.subject import Subject
 from gaunlearn_jax.audit.worth import worth
 from gaunlearn_jax.base import checks, numerics
-from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.data import marked
 from gaunlearn_jax.kkt import hard_margin, host
 from gaunlearn_jax.kkt.host import HostPoint, HostProblem, Marks, Matrix
-from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.training.losses import LOSSES
 from gaunlearn_jax.unlearn.registry import STEPS
 
@@ -44,6 +42,7 @@ def audit(
     neurons: int = 40,
     weights: Any = None,
     output_weights: Any = None,
+    slope: float = 0.0,
     center: Any = None,
     standardize: bool = False,
     normalize: bool = False,
@@ -62,7 +61,8 @@ def audit(
     becomes -1; three and more are the classes of a softmax head, see `audit_classes`. Without `weights` the model is
     the exact KKT point that training ends in: the maximum-margin solution (linear), or that of the trained network's
     activations (relu). `weights` [n, d] (linear: [d] or [1, d]) with `output_weights` [n] (relu) are measured as they
-    are, after division by their smallest margin; their part orthogonal to all points counts. A fitted estimator stands
+    are, after division by their smallest margin; their part orthogonal to all points counts. `slope`, of a network's
+    activation below zero, is 0 for ReLU and below 1 for leaky ReLU. A fitted estimator stands
     for its coefficients, with `bias` also its intercept. `center` [d], a mean made without these points, is subtracted;
     `standardize` divides by the points' own deviations after their own mean, which depends on the forgotten ones (the
     answer warns); `normalize` brings every point to unit norm, then `bias` appends the coordinate 1 (given weights
@@ -91,7 +91,7 @@ def audit(
     x = prepare.points(points, normalize, bias)
     given = prepare.labels_of(labels, len(x))
     if len(np.unique(given)) > 2:
-        if model != "linear" or output_weights is not None:
+        if model != "linear" or output_weights is not None or slope != 0:
             raise ValueError(f"labels have {len(np.unique(given))} different values; the {model} model has two classes")
         if step != "ascent" or unlearned is not None:
             raise ValueError("three and more classes are audited for their own step alone; leave out step, unlearned")
@@ -110,14 +110,14 @@ def audit(
     if not np.any(mask):
         raise ValueError("forget is empty, expected the index of at least one point")
     try:
-        under, basis = _subject(x, y, model, neurons, weights, output_weights, seed, every_point)
+        under, basis = _subject(x, y, model, neurons, weights, output_weights, slope, seed, every_point)
     except hard_margin.NotSeparable as error:
         precision.not_separable(x, lambda scaled: hard_margin.solve(scaled, y), error)
     problem, point = under.problem, under.point
     ascent, retrained = effects.ascent(problem, point, mask), under.retrained(mask)
     norm, unique = host.norm(point.params, point.orthogonal_norm), effects.unique_multipliers(problem, point, mask)
     psi, phi = _assumptions(problem.points)
-    eps_d = 4.0 * len(x) * problem.num_neurons * phi
+    eps_d, leaky = theorems.eps_d_of(under, phi), theorems.leaky_of(under, psi, phi)
     found = effects.certificates(problem, point, mask, ascent, retrained)
     return Audit(
         model=model,
@@ -146,8 +146,9 @@ def audit(
         warnings=warnings,
         broken=effects.broken(problem, point, mask, ascent),
         step=effects.described(under, mask, ascent, loss),
-        hypotheses=_hypotheses(under, psi, eps_d),
-        bounds=_bounds(under, mask, psi, phi),
+        hypotheses=theorems.hypotheses(under, psi, eps_d, leaky),
+        bounds=theorems.promises(under, mask, psi, phi),
+        leaky=leaky,
         every_point=of_every_point(under) if every_point else None,
         outcome=_outcome(under, basis, mask, step, unlearned, x.shape[1], retrained),
     )
@@ -163,12 +164,20 @@ def _outcome(
 
 
 def _subject(
-    x: Matrix, y: np.ndarray, model: str, neurons: int, weights: Any, output_weights: Any, seed: int, many: bool
+    x: Matrix,
+    y: np.ndarray,
+    model: str,
+    neurons: int,
+    weights: Any,
+    output_weights: Any,
+    slope: float,
+    seed: int,
+    many: bool,
 ) -> tuple[Subject, Matrix | None]:
     """The model under audit, and the orthonormal rows that its coordinates refer to (None: the given ones)."""
     if weights is not None and model == "relu" and output_weights is None:
         raise ValueError("a relu network needs its second layer: give output_weights u [n] beside weights W [n, d]")
-    u, slope = subject.second_layer(model, neurons, output_weights)
+    u, slope = subject.second_layer(model, neurons, output_weights, slope)
     reduced, basis = subject.reduced(x)
     problem = HostProblem(reduced, y, u, slope)
     if weights is None:
@@ -186,45 +195,3 @@ def _assumptions(x: Matrix) -> tuple[float, float]:
         k[at, start + at] = 0.0
         phi = max(phi, float(np.max(k)))
     return psi, phi
-
-
-def _hypotheses(under: Subject, psi: float, eps_d: float) -> tuple[Hypothesis, ...]:
-    first, point = bounds.APPROXIMATION_MAX, under.point
-    found = [
-        Hypothesis("psi", "requires squared norms within psi of 1; --normalize makes them 1", psi, bounds.PSI_MAX),
-        Hypothesis("eps_d", "requires nearly orthogonal points; eps_d = 4 m n phi", eps_d, bounds.EPS_D_MAX),
-        Hypothesis("epsilon_1", "requires a nearly stationary model", point.epsilon, first),
-        Hypothesis("delta_1", "requires nearly complementary multipliers", point.delta, first),
-    ]
-    if not under.linear:
-        u = under.problem.output_weights
-        uneven = float(np.max(np.abs(np.abs(u) * len(u) ** 0.5 - 1)))
-        found.append(Hypothesis("second layer", "every |u_j| is 1/sqrt(n), up to this much", uneven, 1e-12))
-    return tuple(found)
-
-
-def _bounds(under: Subject, forget: Marks, psi: float, phi: float) -> dict[str, Bounded]:
-    """The theorems that speak of this model, with what they promise here or why they do not. Their formulas stay in
-    NumPy, since NumPy numbers enter."""
-    problem, m, k = under.problem, under.problem.num_points, int(np.sum(forget))
-    first = tuple(np.float64(v) for v in (psi, phi, under.point.epsilon, under.point.delta))
-    if under.linear:
-        found = {
-            "Theorem L": bounds.sharp_linear(*first, m=m, k=k),
-            "Theorem L, coarse": bounds.coarse_linear(*first, m=m, k=k),
-            "Theorem P's worst case (from psi and phi alone)": bounds.sharp_linear_projection(*first, m=m, k=k),
-        }
-    else:
-        n, floor = problem.num_neurons, np.float64(np.min(problem.output_weights**2))
-        found = {
-            "Theorem R": bounds.sharp_relu(*first, m=m, n=n, k=k, weight_floor=floor),
-            "Theorem R, coarse": bounds.coarse_relu(*first, m=m, n=n, k=k),
-        }
-    standard = under.linear or bool(bounds.is_standard(problem))
-    result = {}
-    for name, bound in found.items():
-        reason = Reason(int(bound.reason))
-        if "coarse" in name and not standard and reason == Reason.APPLIES:
-            reason = Reason.SECOND_LAYER
-        result[name] = Bounded(float(bound.epsilon), float(bound.delta), float(bound.tau), reason)
-    return result

@@ -46,6 +46,14 @@ class Row(NamedTuple):
     nothing: Certified
 
 
+class Leaky(NamedTuple):
+    """Theorem LK of a leaky network: the slope, and chi of exact points of the data and of the model as it is."""
+
+    slope: float
+    chi: float
+    chi_of_model: float
+
+
 class Bounded(NamedTuple):
     """What a theorem promises, and which of its hypotheses fails here (APPLIES: none)."""
 
@@ -198,6 +206,7 @@ class Numbers:
     bounds: dict[str, Bounded]
     every_point: EveryPoint | None
     outcome: Outcome | None = None
+    leaky: Leaky | None = None
 
     @property
     def slack(self) -> float:

@@ -65,18 +65,21 @@ def reduced(x: Matrix) -> tuple[Matrix, Matrix | None]:
     return np.ascontiguousarray(r.T), q.T
 
 
-def second_layer(model: str, neurons: Any, output_weights: Any) -> tuple[Vector, float]:
+def second_layer(model: str, neurons: Any, output_weights: Any, slope: float = 0.0) -> tuple[Vector, float]:
     """u [n] and the slope of sigma below zero."""
+    below_one = float(np.nextafter(1.0, 0.0))
+    checks.number("slope", slope, "a number from 0 (ReLU) to below 1 (leaky ReLU)", 0.0, below_one)
     if model == "linear":
         if output_weights is not None:
             raise ValueError("output_weights were given for the linear model, which has none; use model relu")
+        if slope != 0:
+            raise ValueError(f"slope is {slope} and the model linear, which has no activation; use model relu")
         return np.ones(1), 1.0
     if output_weights is None:
         n = checks.whole("neurons", neurons, 2, "an integer of at least 2 (one neuron of each sign)")
-        return np.where(np.arange(n) % 2 == 0, 1.0, -1.0) / np.sqrt(float(n)), 0.0
-    return np.asarray(
-        models.TwoLayerReLU(None, prepare.numbers("output_weights", output_weights, 1)).output_weights
-    ), 0.0
+        return np.where(np.arange(n) % 2 == 0, 1.0, -1.0) / np.sqrt(float(n)), float(slope)
+    u = prepare.numbers("output_weights", output_weights, 1)
+    return np.asarray(models.TwoLayerLeakyReLU(None, u, negative_slope=slope).output_weights), float(slope)
 
 
 def trained(problem: HostProblem, dim: int, seed: int, many: bool) -> Subject:
@@ -162,7 +165,7 @@ def _train(problem: HostProblem, dim: int, seed: int) -> tuple[Matrix, Matrix, f
         mean_norm=jnp.asarray(np.float64(0.0)),
         status=jnp.asarray(np.int64(Status.OK)),
     )
-    net = models.TwoLayerReLU(None, problem.output_weights)
+    net = models.TwoLayerLeakyReLU(None, problem.output_weights, negative_slope=problem.slope)
     progress.say(f"training {problem.num_neurons} neurons on {problem.num_points} points, {TRAINING_STEPS} steps")
     run = _compiled_training()(jax.random.key(seed), net, dataset)
     if int(run.status) != Status.OK:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gaunlearn_jax.audit.findings import EveryPoint, Numbers, reach
+from gaunlearn_jax.audit.findings import EveryPoint, Leaky, Numbers, reach
 from gaunlearn_jax.audit.outcome_words import about_outcome, degrees, outcome_headline
 from gaunlearn_jax.audit.worth import sentence
 from gaunlearn_jax.base.codes import Reason
@@ -104,6 +104,8 @@ def paragraphs(a: Numbers) -> list[str]:
 def _about(a: Numbers) -> str:
     support = int(np.sum(a.multipliers > 0))
     kind = "linear model" if a.model == "linear" else f"two-layer ReLU network with {a.neurons} neurons"
+    if a.leaky is not None:
+        kind = f"two-layer leaky ReLU network (slope {a.leaky.slope:g}) with {a.neurons} neurons"
     if a.given:
         what = (
             f"the given weights of a {kind}, divided by their smallest margin {a.scale:.4g} (measured as they are: "
@@ -181,18 +183,34 @@ def _about_hypotheses(a: Numbers) -> str:
     failing = [h for h in a.hypotheses if not h.holds]
     verb = "all hold" if not failing else f"{len(failing)} of {len(a.hypotheses)} fail"
     phi = f"phi, the largest |<x_i, x_k>|, is {a.phi:.3g}"
-    lines = [f"Theorems: of the hypotheses of the worst-case theorems {verb} ({phi}):"]
+    lines = [f"Theorems: of the hypotheses of the rounded worst-case lines {verb} ({phi}):"]
     for h in a.hypotheses:
         state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.4g} times too large"
         lines.append(f"  {h.name} = {h.value:.4g}, must be at most {h.limit:g}: {state} ({h.meaning})")
     for name, b in a.bounds.items():
         promise = f"epsilon <= {b.epsilon:.3g}, delta <= {b.delta:.3g}, tau <= {b.tau:.3g}"
         lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"does not apply; {b.reason.text}"))
+    if a.leaky is not None:
+        lines.append(f"  Theorem LK: {_uniqueness(a.leaky)}")
     lines.append(
         f"  Theorem P needs no hypothesis: epsilon <= epsilon_1 + rho = {a.epsilon + a.step.rho:.3g} "
         f"(rho = {a.step.rho:.3g}, the part of the step inside the span of the retained points)."
     )
     return "\n".join(lines)
+
+
+def _uniqueness(leaky: Leaky) -> str:
+    """What Theorem LK says of a leaky network on these points."""
+    if not leaky.chi < 1:
+        size = "a denominator is not positive" if math.isinf(leaky.chi) else f"chi = {leaky.chi:.3g}, not below 1"
+        return f"does not apply ({size}): these points may have several KKT points, and retraining several outcomes."
+    own = f"chi = {leaky.chi_of_model:.3g} with its epsilon_1 and delta_1"
+    known = (
+        f"The model is active exactly where that raises a margin ({own})."
+        if leaky.chi_of_model < 1
+        else f"The model is too far from a KKT point for its activations to be known ({own})."
+    )
+    return f"chi = {leaky.chi:.3g} < 1: the retrained network is unique. {known}"
 
 
 def about_every_point(e: EveryPoint) -> str:

@@ -15,9 +15,11 @@ from gaunlearn_jax.theory.scale_free import scale_free as scale_free
 from gaunlearn_jax.theory.worst_case import APPROXIMATION_MAX as APPROXIMATION_MAX
 from gaunlearn_jax.theory.worst_case import EPS_D_MAX as EPS_D_MAX
 from gaunlearn_jax.theory.worst_case import PSI_MAX as PSI_MAX
+from gaunlearn_jax.theory.worst_case import coarse_leaky as coarse_leaky
 from gaunlearn_jax.theory.worst_case import coarse_linear as coarse_linear
 from gaunlearn_jax.theory.worst_case import coarse_relu as coarse_relu
 from gaunlearn_jax.theory.worst_case import is_standard as is_standard
+from gaunlearn_jax.theory.worst_case import sharp_leaky as sharp_leaky
 from gaunlearn_jax.theory.worst_case import sharp_linear as sharp_linear
 from gaunlearn_jax.theory.worst_case import sharp_linear_projection as sharp_linear_projection
 from gaunlearn_jax.theory.worst_case import sharp_relu as sharp_relu

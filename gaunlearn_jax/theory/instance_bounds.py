@@ -13,6 +13,8 @@ from gaunlearn_jax.base.arrays import Mask, Scalar
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.models.problem import MarginProblem
+from gaunlearn_jax.theory import leaky
 from gaunlearn_jax.theory.bound import Bound, bound_of, first_failing
 from gaunlearn_jax.theory.worst_case import leakage_bound
 from gaunlearn_jax.unlearn import ascent_direction
@@ -73,15 +75,31 @@ def norm_floor(net: Any, data: Dataset, forget: Mask, retrained: Any = None) -> 
 
     Norm lemma: ||theta'||^2 >= sum over groups of (sum_i max_a 1/c_a) / lambda_max(sum of x x^T over their rows), c_a =
     sum over the entries of a of max(v, 0)^2 + slope^2 max(-v, 0)^2, where neurons that help one group help no other
-    (slope 0; else all is one group). ReLU: sum_+- M_+- / (U_+- lambda_max(K_T+-)). Without kinks: the dual value of the
-    multipliers of `retrained`, which is exact. Source: docs/theory, Norm lemma.
+    (slope 0; else all is one group). ReLU: sum_+- M_+- / (U_+- lambda_max(K_T+-)). Without kinks, and where Theorem LK
+    knows all activations of the solution: the dual value of the multipliers of `retrained`, which is exact.
+    Source: docs/theory, Norm lemma; Leaky networks.
     """
     problem = net.problem(data)
     live = problem.constraints_of(~forget)
     if not problem.kinked and retrained is not None:
-        lam = jnp.where(live, retrained.multipliers, 0.0)
-        w = numerics.matmul(problem.coefficients(lam, jnp.ones_like(problem.amplitudes)), problem.rows)
-        return jnp.sqrt(jnp.maximum(2 * jnp.sum(lam) - jnp.sum(w**2), 0.0))
+        return jnp.sqrt(_dual_value(problem, live, retrained.multipliers, jnp.ones_like(problem.amplitudes)))
+    total = _norm_lemma(problem, live)
+    if leaky.has_theorem(problem) and retrained is not None:
+        selection = leaky.pattern_selection(problem.amplitudes, problem.slope)
+        exact = _dual_value(problem, live, retrained.multipliers, selection)
+        total = jnp.where(leaky.measured(problem).chi < 1, jnp.maximum(exact, total), total)
+    return jnp.sqrt(total)
+
+
+def _dual_value(problem: MarginProblem, live: Array, multipliers: Array, selection: Array) -> Array:
+    """2 sum lambda - ||sum lambda_a g_a||^2 for the g_a of a selection."""
+    lam = jnp.where(live, multipliers, 0.0)
+    w = numerics.matmul(problem.coefficients(lam, selection), problem.rows)
+    return jnp.maximum(2 * jnp.sum(lam) - jnp.sum(w**2), 0.0)
+
+
+def _norm_lemma(problem: MarginProblem, live: Array) -> Array:
+    """The square that the norm lemma promises."""
     v, k = problem.amplitudes, problem.gram()
     helping = problem.by_constraint(jnp.sum(jnp.where(v > 0, v, problem.slope * v) ** 2, axis=0))
     share = jnp.where(live & (helping > 0), 1.0 / jnp.where(helping > 0, helping, 1.0), 0.0)
@@ -91,7 +109,7 @@ def norm_floor(net: Any, data: Dataset, forget: Mask, retrained: Any = None) -> 
         rows = problem.by_row(jnp.where(problem.of_entries(mine), 1.0, 0.0)) > 0
         top = numerics.top_eigenvalue(jnp.where(rows[:, None] & rows, k, 0.0))
         total = total + jnp.sum(problem.most_of_points(jnp.where(mine, share, 0.0))) / jnp.where(top > 0, top, 1.0)
-    return jnp.sqrt(total)
+    return total
 
 
 @jax.jit

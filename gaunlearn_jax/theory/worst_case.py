@@ -18,10 +18,15 @@ from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.arrays import Numbers, Whole
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.models.problem import MarginProblem
+from gaunlearn_jax.theory import leaky
 from gaunlearn_jax.theory.bound import Bound, bound_of, first_failing
 from gaunlearn_jax.theory.lemma_m import multiplier_bounds
 
 PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.1, 1.0, 0.5
+#: epsilon_1 and delta_1 up to this count as exact in lines whose constants have the room
+NEARLY_EXACT = 1e-3
+#: |U_+ - 1/2| and |U_- - 1/2| up to this are rounding
+EVEN_ROOM = 1e-9
 
 
 def sharp_relu(
@@ -31,36 +36,37 @@ def sharp_relu(
     """Theorem R: epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho / B)^2) with rho = k beta_max kappa / sqrt(u_min^2),
     kappa = phi sqrt(M) / sqrt(1 - psi - (M-1) phi), B^2 = M / (1 + psi + (M-1) phi), M = m - k.
 
-    `weight_floor` is u_min^2 (default 1/n). Hypotheses: psi <= 0.1, 4 m n phi <= 1, epsilon_1, delta_1 <= 1/2.
-    Source: docs/theory, Theorem R.
+    `weight_floor` is u_min^2 (default 1/n). Hypothesis: 1 - psi - (m-1) phi > 0. Source: docs/theory, Theorem R.
 
     >>> sharp_relu(0.0, 1e-4, 0.0, 0.0, m=10, n=40, k=1)
     Bound(epsilon=0.0019, delta=0, tau=2.007e-07, reason=every hypothesis holds)
     """
     xp = numerics.array_namespace(psi, phi, epsilon, delta)
     floor = 1.0 / n if weight_floor is None else weight_floor
-    return _sharp(psi, phi, epsilon, delta, 4.0 * m * n * xp.asarray(phi), 1.0 / xp.sqrt(floor), m, k)
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    return _projection(psi, phi, epsilon, delta, beta / xp.sqrt(floor), defined, m=m, k=k)
 
 
 def sharp_linear_projection(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
-    """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1, hypothesis 4 m phi <= 1."""
-    xp = numerics.array_namespace(psi, phi, epsilon, delta)
-    return _sharp(psi, phi, epsilon, delta, 4.0 * m * xp.asarray(phi), 1.0, m, k)
+    """Theorem P for linear models in worst-case form: as `sharp_relu` with n = 1. Source: docs/theory, Theorem L."""
+    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
+    return _projection(psi, phi, epsilon, delta, beta, defined, m=m, k=k)
 
 
-def _sharp(
-    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, eps_d: Any, gain: Any, m: int, k: Whole
-) -> Bound:
+def _projection(
+    psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, pull: Any, defined: Any, *, m: int, k: Whole,
+    weight: Any = 1.0,
+) -> Bound:  # fmt: skip
+    """Theorem P where every lambda_r ||(u_j s_jr)_j|| <= `pull`, and every margin that a network can reach, squared,
+    <= `weight` sum_j z_j^2: rho = k pull kappa, B^2 = M / (weight (1 + psi + (M-1) phi))."""
     xp = numerics.array_namespace(psi, phi, epsilon, delta)
     retained = m - xp.asarray(k)
-    _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
     inner = 1.0 - psi - (retained - 1) * phi
     kappa = phi * xp.sqrt(retained) / xp.sqrt(xp.where(inner > 0, inner, 1.0))
-    rho = k * beta * gain * kappa
-    smallest = xp.sqrt(retained / (1.0 + psi + (retained - 1) * phi))
+    rho = k * pull * kappa
+    smallest = xp.sqrt(retained / (weight * (1.0 + psi + (retained - 1) * phi)))
     tau = numerics.one_minus_cos_of_sine(rho / smallest)
-    reason = first_failing(*_hypotheses(psi, eps_d, epsilon, delta), (defined & (inner > 0), Reason.UNDEFINED))
-    return bound_of(epsilon + rho, delta, tau, reason)
+    return bound_of(epsilon + rho, delta, tau, first_failing((defined, Reason.UNDEFINED)))
 
 
 def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, n: int, k: Whole) -> Bound:
@@ -85,15 +91,11 @@ def coarse_relu(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *,
 
 def sharp_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, *, m: int, k: Whole) -> Bound:
     """Theorem L (scaling certificate, tau = 0) from Lemma M: leakage l = k beta_max phi < 1,
-    epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Source: docs/theory, Theorem L."""
-    xp = numerics.array_namespace(psi, phi, epsilon, delta)
+    epsilon_1/(1 - l), (delta_1 + 2 l beta_max)/(1 - l)^2. Hypotheses: 1 - psi - (m-1) phi > 0 and l < 1.
+    Source: docs/theory, Theorem L."""
     _, beta, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m)
     bound = leakage_bound(k * beta * phi, beta, epsilon, delta)
-    reason = first_failing(
-        *_hypotheses(psi, 4.0 * m * xp.asarray(phi), epsilon, delta),
-        (defined, Reason.UNDEFINED),
-        (bound.applicable, Reason.LEAKAGE),
-    )
+    reason = first_failing((defined, Reason.UNDEFINED), (bound.applicable, Reason.LEAKAGE))
     return dataclasses.replace(bound, reason=reason)
 
 
@@ -113,6 +115,67 @@ def coarse_linear(psi: Numbers, phi: Numbers, epsilon: Numbers, delta: Numbers, 
     return bound_of(epsilon * (1 + grow), delta * (1 + grow) + 7.2 * leak / m, zero, reason)
 
 
+def sharp_leaky(
+    amplitudes: leaky.Amplitudes,
+    slope: float,
+    psi: Numbers,
+    phi: Numbers,
+    epsilon: Numbers,
+    delta: Numbers,
+    *,
+    k: Whole,
+) -> Bound:
+    """Theorem R for leaky networks: epsilon_1 + rho, delta_1, 1 - sqrt(1 - (rho / B)^2) with rho = k gamma_max kappa.
+
+    gamma_max is that of Lemma G with sum_j u_j^2 s_ji^2 >= min_i c_i where chi < 1 (Theorem LK), a^2 sum_j u_j^2
+    elsewhere; kappa as in `sharp_relu`, B^2 = M / (max_i c_i (1 + psi + (M-1) phi)). amplitudes v = u y [n, m].
+    Hypothesis: 1 - psi - (m-1) phi > 0. Source: docs/theory, Leaky networks.
+
+    >>> import jax
+    >>> with jax.enable_x64(True):
+    ...     v = jnp.asarray([[0.5, -0.5], [-0.5, 0.5]])
+    ...     sharp_leaky(v, 0.5, 0.0, 1e-3, 0.0, 0.0, k=1)
+    Bound(epsilon=0.001791, delta=0, tau=5.01e-07, reason=every hypothesis holds)
+    """
+    xp = numerics.array_namespace(amplitudes, psi, phi, epsilon, delta)
+    m = amplitudes.shape[1]
+    c = xp.sum((amplitudes * leaky.pattern_selection(amplitudes, slope)) ** 2, axis=0)
+    found = leaky.uniqueness(amplitudes, slope, psi, phi, epsilon, delta)
+    anywhere = slope**2 * xp.min(xp.sum(amplitudes**2, axis=0))
+    floor = xp.where(found.chi < 1, xp.min(c), anywhere)
+    pull, defined = leaky.largest_pull(psi, phi, epsilon, delta, floor, m=m)
+    return _projection(psi, phi, epsilon, delta, pull, defined, m=m, k=k, weight=xp.max(c))
+
+
+def coarse_leaky(
+    amplitudes: leaky.Amplitudes,
+    slope: float,
+    psi: Numbers,
+    phi: Numbers,
+    epsilon: Numbers,
+    delta: Numbers,
+    *,
+    k: Whole,
+) -> Bound:
+    """The rounded line for exact KKT points of leaky networks with U_+ = U_- = 1/2: with e = 4 m phi / a <= 1,
+
+    epsilon_1 + 0.48 k a e / sqrt(m), delta_1, 0.31 k^2 a^2 e^2 / (m M), the last where it is below 1 (else 2), psi <=
+    0.1. Exact means epsilon_1, delta_1 <= 1/1000, and chi < 1 in spite of them. Source: docs/theory, Leaky networks.
+    """
+    xp = numerics.array_namespace(amplitudes, psi, phi, epsilon, delta)
+    m = amplitudes.shape[1]
+    e = 4.0 * m * xp.asarray(phi) / slope
+    half = xp.sum(xp.where(amplitudes > 0, amplitudes, 0.0) ** 2, axis=0)
+    even = xp.all(xp.abs(xp.stack([half, xp.sum(amplitudes**2, axis=0) - half]) - 0.5) <= EVEN_ROOM)
+    tau = 0.31 * xp.asarray(k) ** 2 * slope**2 * e**2 / (m * (m - xp.asarray(k)))
+    reason = first_failing(
+        (even, Reason.SECOND_LAYER),
+        *_hypotheses(psi, e, epsilon, delta, NEARLY_EXACT),
+        (leaky.uniqueness(amplitudes, slope, psi, phi, epsilon, delta).chi < 1, Reason.DATA),
+    )
+    return bound_of(epsilon + 0.48 * k * slope * e / xp.sqrt(float(m)), delta, xp.where(tau < 1, tau, 2.0), reason)
+
+
 def is_standard(net: Any) -> bool | Array:
     """Whether every |u_j| = 1/sqrt(n), as lines with numeric constants assume."""
     u = net.output_weights
@@ -123,13 +186,15 @@ def is_standard(net: Any) -> bool | Array:
     )
 
 
-def _hypotheses(psi: Numbers, eps_d: Numbers, epsilon: Numbers, delta: Numbers) -> tuple[tuple[Any, Reason], ...]:
+def _hypotheses(
+    psi: Numbers, eps_d: Numbers, epsilon: Numbers, delta: Numbers, approximation: float = APPROXIMATION_MAX
+) -> tuple[tuple[Any, Reason], ...]:
     xp = numerics.array_namespace(psi, eps_d, epsilon, delta)
     return (
         (xp.asarray(psi) <= PSI_MAX, Reason.NORMS),
         (xp.asarray(eps_d) <= EPS_D_MAX, Reason.CORRELATION),
-        (xp.asarray(epsilon) <= APPROXIMATION_MAX, Reason.STATIONARITY),
-        (xp.asarray(delta) <= APPROXIMATION_MAX, Reason.SLACKNESS),
+        (xp.asarray(epsilon) <= approximation, Reason.STATIONARITY),
+        (xp.asarray(delta) <= approximation, Reason.SLACKNESS),
     )
 
 
@@ -153,7 +218,14 @@ def worst_case(
     sizes: dict[str, Any] = {"m": m, "k": k}
     n = {"n": problem.num_neurons}
     found: dict[tuple[str, str], Callable[..., Bound]]
-    if problem.layout is not None or (problem.kinked and problem.slope != 0):
+    if leaky.has_theorem(problem):
+        sizes = {"k": k}
+        given = problem.amplitudes, problem.slope
+        found = {
+            ("projection", "sharp"): functools.partial(sharp_leaky, *given),
+            ("projection", "coarse"): functools.partial(coarse_leaky, *given),
+        }
+    elif problem.layout is not None or (problem.kinked and problem.slope != 0):
         found = {}
     elif problem.kinked:
         found = {

@@ -61,6 +61,26 @@ def test_derivatives_on_the_active_sets_are_those_of_the_solution(loose):
     assert checked >= 4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("loose", [0.0, 1.0])
+def test_the_sharp_bound_holds_beyond_the_hypotheses_of_the_coarse_one(loose):
+    """A thousand exact, and a thousand approximate, points with 4 m n phi > 1."""
+    space = Space("relu", 6, 8, 2, eps_d=30.0)
+    drawn = search.fresh(np.random.default_rng(0), space, 1024)._replace(loose=np.full(1024, loose))
+
+    def lane(c: Candidate) -> tuple[jax.Array, list[Check]]:
+        start = candidates.solve(space, False, candidates.data_of(space, c), c.pattern, c.forget)
+        e = candidates.instance(space, c, start)
+        return e.record.eps_d, [targets.target(f"relu/sharp/{q}").sides(e) for q in ("epsilon", "tau")]
+
+    eps_d, sides = jax.jit(jax.vmap(lane))(drawn)
+    assert np.sum(eps_d > 1) > 1000
+    for one in sides:
+        assert np.all((one.verdict() == ga.Verdict.HOLDS) | ~one.converged)
+        assert np.mean(one.converged) > 0.99
+        assert np.max(search.ratios(one)) > 0.05
+
+
 def test_the_point_of_an_instance_is_the_one_that_the_solver_found():
     c = candidate(SMALL, 3)
     start = solved(c)

@@ -30,6 +30,7 @@ ENTRIES = "tests/theory/test_entries.py"
 CERTIFICATES = "tests/unlearn/test_certificates.py"
 BOTH = "tests/both_layers/test_theory.py"
 EXACT = "tests/exact/test_example_files.py tests/exact/test_exact.py tests/exact/test_bounds_of_files.py"
+LEAKY_FILES = "tests/exact/test_leaky_files.py"
 NAMED = "tests/exact/test_example_files.py tests/exact/test_inequalities.py"
 
 MUTANTS = [
@@ -105,11 +106,18 @@ MUTANTS = [
         ("(1.0 + psi + (retained - 1) * phi)", "(1.0 - psi + (retained - 1) * phi)"),
         ("inner = 1.0 - psi - (retained - 1) * phi", "inner = 1.0 - psi - (m - 1) * phi"),
         ("kappa = phi * xp.sqrt(retained)", "kappa = phi * xp.sqrt(float(m))"),
+        ("tau, first_failing((defined, Reason", "tau, first_failing((inner > 0, Reason"),
         ("(delta + 2 * leakage * top)", "(delta + leakage * top)"),
         ("/ room**2", "/ room"),
         ("7.2 * leak / m", "7.2 * e / m"),
         ("(3 * leak <= m)", "(2 * leak <= m)"),
         ("1.0 / n if weight_floor is None", "1.0 if weight_floor is None"),
+        ("anywhere = slope**2 *", "anywhere = slope *"),
+        ("xp.where(found.chi < 1, xp.min(c), anywhere)", "xp.min(c)"),
+        ("weight=xp.max(c))", "weight=xp.min(c))"),
+        ("epsilon + 0.48 * k * slope", "epsilon + 0.47 * k * slope"),
+        ("0.31 * xp.asarray(k) ** 2", "0.3 * xp.asarray(k) ** 2"),
+        ("NEARLY_EXACT = 1e-3", "NEARLY_EXACT = 2e-3"),
         ("PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.1,", "PSI_MAX, EPS_D_MAX, APPROXIMATION_MAX = 0.11,"),
     ),
     *of(
@@ -136,6 +144,7 @@ MUTANTS = [
         ("live & (problem.groups == group) if", "live if"),
         ("problem.most_of_points(jnp.where(mine, share, 0.0))", "jnp.where(mine, share, 0.0)"),
         ("2 * jnp.sum(lam) - jnp.sum(w**2)", "jnp.sum(lam) + 0 * jnp.sum(w**2)"),
+        ("leaky.measured(problem).chi < 1", "leaky.measured(problem).chi < 1e9"),
         ("top = jnp.max(jnp.where(forget, 0.0, point.multipliers))", "top = jnp.max(point.multipliers)"),
         ("alpha - jnp.arcsin(jnp.clip(epsilon", "alpha - 0.5 * jnp.arcsin(jnp.clip(epsilon"),
         ("numerics.norm(point.params - inside, point.orthogonal_norm)", "numerics.norm(point.params - inside)"),
@@ -207,8 +216,15 @@ MUTANTS = [
     *of(
         "gaunlearn_jax/theory/leaky.py",
         WORST,
-        ("slope**2 * b) / slope", "slope * b) / slope"),
-        ("(1 + psi) * c)", "(1 - psi) * c)"),
+        ("x * top * (c - slope**2 * b)", "x * top * (c - slope * b)"),
+        ("blur * (c + slope * b)", "blur * c"),
+        ("blur / room)", "0 * blur)"),
+        ("/ ((1 + psi) * c)\n", "/ ((1 - psi) * c)\n"),
+        ("xp.sqrt((1 + psi) * c)) /", "xp.sqrt((1 - psi) * c)) /"),
+        ("first + xp.sqrt(first**2 + 4 * below * delta)", "first + xp.sqrt(first**2 + 2 * below * delta)"),
+        ("slope * (1 - each) / c", "(1 - each) / c"),
+        ("first + xp.sqrt(first**2 + 4 * safe * delta)", "first + xp.sqrt(first**2 + 2 * safe * delta)"),
+        ("first = 1.0 / xp.sqrt(floor)", "first = 1.0 / floor"),
     ),
     *of(
         "gaunlearn_jax/theory/classes.py",
@@ -318,7 +334,7 @@ MUTANTS = [
         ("23 * k * e / root(m)", "23 * e / root(m)"),
         ('arb("7.2") * x', 'arb("7.1") * x'),
         ('root(inside + claim["epsilon_1"] ** 2)', "root(inside)"),
-        ('(q.weight * (1 + claim["psi"]', '(q.weight * (1 - claim["psi"]'),
+        ('(weight * (1 + claim["psi"]', '(weight * (1 - claim["psi"]'),
         ('q.claim["delta_1"] + 2 * leak * largest', 'q.claim["delta_1"] + leak * largest'),
         ("abs(1 - q.step) * root(rest)", "abs(1 - q.step) * root(inside)"),
         ("side, norm = q.step * root(inside)", "side, norm = root(inside)"),
@@ -327,12 +343,23 @@ MUTANTS = [
         "verify/exact/balls.py",
         NAMED,
         ('1 + self.claim["epsilon_1"] * root((1 - ', '1 + self.claim["epsilon_1"] * root((1 + '),
-        (
-            "2 * total(arb(solution.multipliers[a]) for a in kept) - square",
-            "total(arb(solution.multipliers[a]) for a in kept)",
-        ),
-        ("v**2 if v > 0 else", "v**2 if v < 0 else"),
         ("self.step * (self.z_step - self.inside(self.z_step))", "self.step * self.z_step"),
+    ),
+    *of(
+        "verify/exact/floors.py",
+        f"{NAMED} {LEAKY_FILES}",
+        ("2 * total(arb(multipliers[a]) for a in kept) - square", "total(arb(multipliers[a]) for a in kept)"),
+        ("v**2 if v > 0 else", "v**2 if v < 0 else"),
+        ("1.0 if v > 0 else q.problem.slope", "1.0 if v < 0 else q.problem.slope"),
+    ),
+    *of(
+        "verify/exact/leaky.py",
+        LEAKY_FILES,
+        ("x * most * (ci - a**2 * bi)", "x * most * (ci - a * bi)"),
+        ("blur * (ci + a * bi)", "blur * ci"),
+        ("[a * (1 - chi_i) / ci", "[(1 - chi_i) / ci"),
+        ("False: anywhere, None", "False: -most_of([-c for c in known.squares]), None"),
+        ("root(f**2 + 4 * d * delta)", "root(f**2 + 2 * d * delta)"),
     ),
     *of(
         "verify/exact/inequalities.py",

@@ -158,6 +158,8 @@ def sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
     name, strength, margin = bound["name"], bound["strength"], Fraction(bound["margin"])
     eps, delta, psi, phi = c["epsilon_1"], c["delta_1"], c["psi"], c["phi"]
     whole, u2 = x.step == 1, sum(v * v for v in x.u)
+    if strength != "instance" and 0 < x.slope < 1:
+        return leaky_sides(x, strength) if whole and name == "projection" else (False, None, None, None, None)
     if strength != "instance" and not (x.one_output and x.slope in (0, 1) and (name != "scaling" or x.u == [1])):
         return False, None, None, None, None
     if strength == "coarse":
@@ -206,6 +208,59 @@ def sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
             return False, None, None, None, None
         return True, eps / (1 - leak), (delta + 2 * leak * top) / (1 - leak) ** 2, Fraction(0), True
     sine = rho / norm + margin
+    if sine >= 1:
+        return True, eps + extra, delta, None, False
+    return True, eps + extra, delta, 1 - root(1 - sine * sine), True
+
+
+def unique(x: Instance, psi: Fraction, phi: Fraction, eps: Fraction, delta: Fraction) -> dict[str, Any] | None:
+    """The numbers of Theorem LK from the masses U_+ and U_-, None where a denominator is not positive."""
+    s, away, mass = x.slope, (x.m - 1) * phi, {}
+    for i in range(x.m):
+        with_i = sum((row[i] * row[i] for row in x.v if row[i] > 0), Fraction(0))
+        mass[i] = with_i, sum(row[i] * row[i] for row in x.v) - with_i
+    c = [u + s * s * w for u, w in mass.values()]
+    b = [u + s * w for u, w in mass.values()]
+    room = s * (1 - psi) - away
+    if room <= 0 or min(ci * (1 - psi) - away * bi for ci, bi in zip(c, b, strict=True)) <= 0:
+        return None
+    blur = eps * root(1 + psi) / min(abs(v) for row in x.v for v in row)
+    tops = [blur / room]
+    for ci, bi in zip(c, b, strict=True):
+        below, first = ci * (1 - psi) - away * bi, 1 + eps * root(ci * (1 - psi))
+        tops.append((first + root(first * first + 4 * below * delta)) / (2 * below))
+    most = max(tops)
+    chi = [(away * most * (ci - s * s * bi) + blur * (ci + s * bi)) / s for ci, bi in zip(c, b, strict=True)]
+    least = [
+        (1 - away * most * bi - eps * root((1 + psi) * ci)) / ((1 + psi) * ci) for ci, bi in zip(c, b, strict=True)
+    ]
+    return {"most": most, "chi": chi, "least": least, "c": c, "half": [u for u, _ in mass.values()]}
+
+
+def leaky_sides(x: Instance, strength: str) -> tuple[bool, Any, Any, Any, Any]:
+    """`sides` of a leaky network, sharp or coarse."""
+    claim, m, k, count = x.claim, x.m, len(x.forget), len(x.retained)
+    psi, phi, eps, delta = (claim[name] for name in ("psi", "phi", "epsilon_1", "delta_1"))
+    margin, a = Fraction(x.document["bound"]["margin"]), 1 - psi - (m - 1) * phi
+    if not x.one_output or a <= 0 or any(v == 0 for row in x.v for v in row):
+        return False, None, None, None, None
+    found = unique(x, psi, phi, eps, delta)
+    one = found is not None and max(found["chi"]) < 1
+    if strength == "coarse":
+        e, tau = 4 * m * phi / x.slope, Fraction(31, 100) * (4 * k * phi) ** 2 * m / count
+        good = one and psi <= Fraction(1, 10) and e <= 1 and max(eps, delta) <= Fraction(1, 1000)
+        whole = sum(u * u for u in x.u)
+        even = found is not None and all(
+            abs(v - Fraction(1, 2)) <= Fraction(1, 2**40) for h in found["half"] for v in (h, whole - h)
+        )
+        far = Fraction(48, 100) * 4 * k * phi * root(Fraction(m))
+        return good and even, eps + far, delta, tau + margin**2, tau < 1
+    squares = [sum(((row[i] if row[i] > 0 else x.slope * row[i]) ** 2 for row in x.v), Fraction(0)) for i in range(m)]
+    floor = min(squares) if one else x.slope**2 * sum(u * u for u in x.u)
+    b = 1 / root(floor) + eps * root(1 - psi)
+    gamma = (b + root(b * b + 4 * a * delta)) / (2 * a)
+    extra = k * gamma * phi * root(Fraction(count) / (1 - psi - (count - 1) * phi))
+    sine = extra / root(count / (max(squares) * (1 + psi + (count - 1) * phi))) + margin
     if sine >= 1:
         return True, eps + extra, delta, None, False
     return True, eps + extra, delta, 1 - root(1 - sine * sine), True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from reference.exact_fractions import Instance, Row, answers, fractions, positive_definite, root, solve
+from reference.exact_fractions import Instance, Row, answers, fractions, positive_definite, root, solve, unique
 
 TIE = Fraction(1, 2**400)  # sides this close count as equal: far above the error of root(), far below any float
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -18,6 +18,7 @@ CERTIFICATE = ["certificate.selection", "certificate.stationarity", "certificate
 ASSUMED = [*ORIGINAL, "assumption"]
 HYPOTHESES = {
     "multipliers/upper": ASSUMED, "multipliers/lower": ASSUMED, "multipliers/margin": ASSUMED,
+    "unique/upper": ASSUMED, "unique/lower": ASSUMED, "unique/clearance": ASSUMED,
     "activations/shift": ASSUMED, "estimators/multiplier": ORIGINAL, "estimators/coarse": ASSUMED,
     "estimators/epsilon": ORIGINAL, "identity/separation": CERTIFICATE,
     "identity/retrained": ORIGINAL[:1], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
@@ -116,7 +117,22 @@ class Case(Instance):
             least = {i: max(self.least(a) for a in mine if self.point[a] == i) for i in {self.point[a] for a in mine}}
             for end, t in enumerate(self.largest_eigenvalue(sorted(rows))):
                 squares[end] += sum(least.values()) / t
-        return [root(v) for v in squares]
+        return [root(max(v, self.exact_square())) for v in squares]
+
+    def exact_square(self) -> Fraction:
+        """|theta*|^2 by the dual value of the file's multipliers, where Theorem LK speaks of the points; else 0."""
+        lam = fractions(self.given["multipliers"]) if self.given else []
+        known = self.one_output and 0 < self.slope < 1 and all(all(row) for row in self.v)
+        if not lam or not known or min(lam[a] for a in self.retained) < 0:
+            return ZERO
+        psi = max(abs(self.k[i][i] - 1) for i in range(self.m))
+        phi = max(abs(self.k[i][j]) for i in range(self.m) for j in range(i))
+        found = unique(self, psi, phi, ZERO, ZERO)
+        if found is None or max(found["chi"]) >= 1:
+            return ZERO
+        kept = [v * (a in self.retained) for a, v in enumerate(lam)]
+        made = self.q([[kept[i] * (1 if v > 0 else self.slope) for i, v in enumerate(row)] for row in self.v])
+        return 2 * sum(kept, ZERO) - self.inner(made, made)
 
     def least(self, a: int) -> Fraction:
         """What |z|^2 at the entries of constraint a must be for its margin to be 1."""
@@ -148,6 +164,18 @@ class Case(Instance):
         top = (b + root(b * b + 4 * a * self.u2 * delta)) / (2 * a)
         low = (1 - (self.m - 1) * phi * top - eps * root((1 + psi) * self.u2)) / (1 + psi)
         return [(v, top) if part == "upper" else (low, v) for v in self.beta]
+
+    def unique(self, part: str, _: Fraction) -> Sides:
+        need(self.one_output and 0 < self.slope < 1 and all(all(row) for row in self.v))
+        found = unique(self, *(self.claim[key] for key in ("psi", "phi", "epsilon_1", "delta_1")))
+        need(found is not None and max(found["chi"]) < 1)
+        assert found is not None
+        if part == "upper":
+            return [(lam, found["most"]) for lam in self.lam]
+        if part == "lower":
+            return list(zip(found["least"], self.lam, strict=True))
+        apart = [self.slope * (1 - chi) / c for chi, c in zip(found["chi"], found["c"], strict=True)]
+        return [(apart[i], self.z[j][i] / row[i]) for j, row in enumerate(self.v) for i in range(self.m)]
 
     def activations(self, part: str, _: Fraction) -> Sides:
         shifts = [self.preactivations_of(row) for row in self.h]

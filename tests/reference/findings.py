@@ -217,14 +217,17 @@ def implicit_bias(net: Table, lin: Table) -> dict[str, float]:
 def unique(net: Table, lin: Table) -> dict[str, float]:
     """Here the first table is that of the leaky network."""
 
-    def below(d: float) -> float:
-        chi = [v for at, v in zip(net["d"], net["unique|chi||"], strict=True) if at == d]
-        return sum(v < 1 for v in chi) / len(chi)
+    def below(name: str) -> Callable[[float], float]:
+        def share(d: float) -> float:
+            chi = [v for at, v in zip(net["d"], net[f"unique|{name}||"], strict=True) if at == d]
+            return sum(v < 1 for v in chi) / len(chi)
+
+        return share
 
     low, top = dims(net)[0], dims(net)[-1]
     return {
-        "low": low, "first": first(net, below), "chi": median(of(net, "unique", "chi", low, "")),
-        "apart": median(of(net, "unique", "apart", top, "")),
+        "low": low, "first": first(net, below("chi_limit")), "own": first(net, below("chi_trained")),
+        "chi": median(of(net, "unique", "chi_limit", low, "")), "apart": median(of(net, "unique", "apart", top, "")),
     }  # fmt: skip
 
 
@@ -247,6 +250,11 @@ def entries(net: Table, lin: Table) -> dict[str, float]:
     }  # fmt: skip
 
 
+def leaky(net: Table, lin: Table) -> dict[str, float]:
+    """Here the first table is that of the leaky network."""
+    return {s: first(net, telling(net, "leaky", f"projection/{s}/tau")) for s in ("sharp", "coarse")}
+
+
 NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "linear": success("linear", "projection/sharp", "projection/scale_free", "scaling/coarse"),
     "relu": success("relu", "projection/sharp", "projection/scale_free", "projection/coarse"),
@@ -265,4 +273,5 @@ NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "unique": unique,
     "clarke": clarke,
     "entries": entries,
+    "leaky": leaky,
 }

@@ -35,6 +35,7 @@ FALSIFIED = {
     "worthwhile": ("suites/test_worthwhile.py", "test_it_can_fail"),
     "steps": ("suites/test_steps.py", "test_it_can_fail"),
     "unique": ("suites/test_unique.py", "test_wrong_statements_are_found"),
+    "leaky": ("suites/test_leaky.py", "test_it_can_fail"),
     "clarke": ("suites/test_entries.py", "test_wrong_points_are_found"),
     "entries": ("suites/test_entries.py", "test_it_can_fail"),
     "both_layers": ("suites/test_both_layers.py", "test_it_can_fail"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def blocks():
 
 def test_holds_everywhere_it_speaks(blocks):
     table = lanes.tallies(TESTED, blocks, GRID)
-    assert len(table) == 4 * 2
+    assert len(table) == (4 + 4 + 1) * 2
     assert not any(row["violated"] or row["inconclusive"] or row["unconverged"] for row in table)
     assert all(row["holds"] == GRID.seeds for row in table if row["grid"]["d"] == 1e8)
     assert sum(row["holds"] for row in table if row["grid"]["d"] == 1e4) > 0
@@ -39,6 +40,7 @@ def test_holds_everywhere_it_speaks(blocks):
     [
         (lambda f: f._replace(most=0.7 * f.most), "upper"),
         (lambda f: f._replace(least=1.4 * f.least), "lower"),
+        (lambda f: f._replace(clearance=1.4 * f.clearance), "clearance"),
     ],
 )
 def test_wrong_statements_are_found(monkeypatch, wrong, quantity):
@@ -75,7 +77,8 @@ def test_hypothesis_and_bounds_against_loops(slope):
         n, m = int(rng.integers(2, 8)), int(rng.integers(2, 7))
         u, y = rng.normal(size=n), rng.choice([-1.0, 1.0], m)
         psi, phi = rng.uniform(0, 0.2), 10 ** rng.uniform(-4, -1)
-        got = right(jnp.asarray(u[:, None] * y), slope, psi, phi)
+        epsilon, delta = rng.choice([0.0, 1e-3], 2)
+        got = right(u[:, None] * y, slope, np.float64(psi), np.float64(phi), epsilon, delta)
         mass = {s: sum(float(v) ** 2 for v in u if v * s > 0) for s in (-1.0, 1.0)}
         c = [mass[s] + slope**2 * mass[-s] for s in y]
         b = [mass[s] + slope * mass[-s] for s in y]
@@ -84,11 +87,24 @@ def test_hypothesis_and_bounds_against_loops(slope):
         if min(below) <= 0 or x >= slope * (1 - psi):
             assert np.isinf(float(got.chi))
             continue
-        most = max(1 / v for v in below)
-        chi = x * most * max(ci - slope**2 * bi for ci, bi in zip(c, b, strict=True)) / slope
-        np.testing.assert_allclose([float(got.chi), float(got.most)], [chi, most], rtol=1e-12)
-        least = [(1 - x * most * bi) / ((1 + psi) * ci) for ci, bi in zip(c, b, strict=True)]
-        np.testing.assert_allclose(np.asarray(got.least), least, rtol=1e-12)
+        blur = epsilon * math.sqrt(1 + psi) / min(abs(float(v)) for v in u)
+        tops = [blur / (slope * (1 - psi) - x)]
+        for ci, d in zip(c, below, strict=True):
+            first = 1 + epsilon * math.sqrt(ci * (1 - psi))
+            tops.append(float(np.roots([d, -first, -delta]).max()))
+        most = max(tops)
+        each = [
+            (x * most * (ci - slope**2 * bi) + blur * (ci + slope * bi)) / slope for ci, bi in zip(c, b, strict=True)
+        ]
+        np.testing.assert_allclose([float(got.chi), float(got.most)], [max(each), most], rtol=1e-12)
+        np.testing.assert_allclose(
+            got.clearance, [slope * (1 - v) / ci for v, ci in zip(each, c, strict=True)], rtol=1e-11
+        )
+        least = [
+            (1 - x * most * bi - epsilon * math.sqrt((1 + psi) * ci)) / ((1 + psi) * ci)
+            for ci, bi in zip(c, b, strict=True)
+        ]
+        np.testing.assert_allclose(got.least, least, rtol=1e-11)
 
 
 def test_every_pattern_of_a_tiny_network_leads_to_one_point():

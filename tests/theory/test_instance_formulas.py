@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -115,6 +116,29 @@ def test_the_norm_floor_with_a_slope() -> None:
     each = {1.0: 1 / (plus + 0.09 * minus), -1.0: 1 / (minus + 0.09 * plus)}
     square = sum(each[c.y[i]] for i in KEPT) / np.linalg.eigvalsh(c.k[np.ix_(KEPT, KEPT)])[-1]
     close(ga.bounds.norm_floor(c.net, c.data, c.forget), math.sqrt(square), rtol=1e-8)
+
+
+def test_the_norm_floor_where_theorem_lk_knows_the_solution() -> None:
+    """2 sum_T lambda - |sum_T lambda_i y_i g_i|^2, g_i active where u_j y_i > 0, whatever the multipliers, if chi < 1;
+    if chi > 1 the norm lemma alone."""
+    net = ga.models.TwoLayerLeakyReLU(output_weights=[0.7, -0.4, 0.3], negative_slope=0.3)
+    unjitted, y, kept = ga.bounds.norm_floor.__wrapped__, np.array([1.0, -1.0, 1.0, -1.0]), [1, 2, 3]
+    for off, one in ((0.02, True), (0.05, False)):
+        k = np.eye(4) + off * (1 - np.eye(4))
+        x = np.linalg.cholesky(k)
+        data = ga.data.from_points(x, y)
+        forget = ga.data.forget_mask(data, [0])
+        for factor in (1.0, 0.6):
+            lam = factor * np.array([0.0, 4.7, 1.6, 4.6])
+            w = np.zeros((3, 4))
+            for i in kept:
+                for j, u in enumerate((0.7, -0.4, 0.3)):
+                    w[j] += lam[i] * y[i] * u * (1.0 if u * y[i] > 0 else 0.3) * np.asarray(data.points)[i]
+            exact = 2 * sum(lam[kept]) - np.sum(w**2)
+            lemma = (1 / (0.58 + 0.09 * 0.16) + 2 / (0.16 + 0.09 * 0.58)) / np.linalg.eigvalsh(k[1:, 1:])[-1]
+            found = unjitted(net, data, forget, SimpleNamespace(multipliers=jnp.asarray(lam)))
+            close(found, math.sqrt(max(exact, lemma) if one else lemma), rtol=1e-8)
+            assert (exact > lemma) == (factor == 1)
 
 
 def test_the_norm_floor_of_a_linear_model_is_the_dual_value() -> None:

@@ -66,4 +66,4 @@ def test_it_discriminates_on_heavy_tails_where_the_sharp_bound_is_not_applicable
     assert sum(row["holds"] for row in free) == 3 * 24
     assert min(row["discriminating"] for row in free) >= 0.95
     for row in lanes.named(table, theta="limit", strength="sharp"):
-        assert row["reasons"] == {Reason.NORMS.text: 24}
+        assert row["reasons"] == {Reason.UNDEFINED.text: 24}

@@ -110,17 +110,28 @@ def test_every_hypothesis_ends_where_the_theorem_says() -> None:
         Reason.STATIONARITY: {"epsilon": up},
         Reason.SLACKNESS: {"delta": up},
     }
-    for make, own in itertools.product(("sharp_relu", "coarse_relu"), changes.items()):
-        f = getattr(ga.bounds, make)
-        assert int(f(**good).reason) == Reason.APPLIES
-        assert int(f(**good | own[1]).reason) == own[0], make
+    for reason, change in changes.items():
+        assert int(ga.bounds.coarse_relu(**good).reason) == Reason.APPLIES
+        assert int(ga.bounds.coarse_relu(**good | change).reason) == reason
+        assert int(ga.bounds.sharp_relu(**good | change).reason) == Reason.APPLIES
     linear = good | {"phi": 1 / 64}
     del linear["n"]
     changes[Reason.CORRELATION] = {"phi": float(np.nextafter(1 / 64, 1))}
-    for make, own in itertools.product(("sharp_linear", "sharp_linear_projection", "coarse_linear"), changes.items()):
-        f = getattr(ga.bounds, make)
-        assert int(f(**linear).reason) == Reason.APPLIES
-        assert int(f(**linear | own[1]).reason) == own[0], make
+    for reason, change in changes.items():
+        assert int(ga.bounds.coarse_linear(**linear).reason) == Reason.APPLIES
+        assert int(ga.bounds.coarse_linear(**linear | change).reason) == reason
+        for make in (ga.bounds.sharp_linear, ga.bounds.sharp_linear_projection):
+            assert int(make(**linear | change).reason) == Reason.APPLIES
+
+
+def test_the_formulas_need_definite_points_alone() -> None:
+    """1 - psi - (m - 1) phi > 0, and nothing of psi, of 4 m n phi, of epsilon_1 or of delta_1."""
+    far = {"psi": 0.5, "epsilon": 3.0, "delta": 7.0, "m": 5, "k": 1}
+    for phi, reason in ((0.124, Reason.APPLIES), (0.125, Reason.UNDEFINED), (0.3, Reason.UNDEFINED)):
+        assert int(ga.bounds.sharp_relu(phi=phi, n=40, **far).reason) == reason
+        assert int(ga.bounds.sharp_linear_projection(phi=phi, **far).reason) == reason
+    for phi, reason in ((1e-3, Reason.APPLIES), (0.11, Reason.LEAKAGE), (0.125, Reason.UNDEFINED)):
+        assert int(ga.bounds.sharp_linear(phi=phi, **far).reason) == reason
 
 
 def test_where_bounds_are_undefined() -> None:
@@ -151,6 +162,11 @@ def test_worst_case_by_name() -> None:
         assert (float(found.epsilon), float(found.delta), float(found.tau)) == (
             float(wanted.epsilon), float(wanted.delta), float(wanted.tau)
         )  # fmt: skip
+    network = ga.models.TwoLayerLeakyReLU(output_weights=[0.7, -0.4, 0.3], negative_slope=0.2)
+    v = network.problem(data).amplitudes
+    for strength, make in (("sharp", ga.bounds.sharp_leaky), ("coarse", ga.bounds.coarse_leaky)):
+        found = ga.bounds.worst_case(network.problem(data), "projection", strength, *numbers, **sizes)
+        assert float(found.epsilon) == float(make(v, 0.2, *numbers, k=2).epsilon)
     with pytest.raises(ValueError, match="no theorem promises a coarse bound of the span certificate"):
         ga.bounds.worst_case(relu.problem(data), "span", "coarse", *numbers, **sizes)
 
@@ -204,6 +220,118 @@ def test_uniqueness_of_leaky_networks(slope: float) -> None:
     assert float(found.chi) == pytest.approx(chi, rel=1e-12)
     least = [(1 - x * most * b) / ((1 + psi) * c) for c, b in zip(squares, singles, strict=True)]
     np.testing.assert_allclose(found.least, least, rtol=1e-13)
+
+
+@pytest.mark.parametrize("slope", [0.15, 0.8])
+def test_theorem_lk_of_approximate_points(slope: float) -> None:
+    """Every number at epsilon_1, delta_1 > 0, from U_+ = 0.58 and U_- = 0.2, with 40 digits."""
+    u, y = np.array([0.7, -0.4, 0.3, -0.2]), np.array([1.0, -1.0, 1.0, 1.0, 1.0])
+    given = (0.06, 0.003, 0.002, 0.03)
+    found = leaky.uniqueness(u[:, None] * y, slope, *(np.float64(v) for v in given))
+    with mpmath.workdps(40):
+        psi, phi, epsilon, delta = exact(*given)
+        a, x, far = mpf(slope), 4 * phi, epsilon * sqrt(1 + psi) / mpf(0.2)
+        plus, minus = mpf(0.7) ** 2 + mpf(0.3) ** 2, mpf(0.4) ** 2 + mpf(0.2) ** 2
+        mine = [(plus, minus) if label > 0 else (minus, plus) for label in y]
+        c, b = [p + a**2 * q for p, q in mine], [p + a * q for p, q in mine]
+        tops = [far / (a * (1 - psi) - x)]
+        for ci, bi in zip(c, b, strict=True):
+            d, first = ci * (1 - psi) - x * bi, 1 + epsilon * sqrt(ci * (1 - psi))
+            tops.append(2 * delta / (sqrt(first**2 + 4 * d * delta) - first))
+        chi = [(x * max(tops) * (ci - a**2 * bi) + far * (ci + a * bi)) / a for ci, bi in zip(c, b, strict=True)]
+        least = [
+            (1 - x * max(tops) * bi - epsilon * sqrt((1 + psi) * ci)) / (1 + psi) / ci
+            for ci, bi in zip(c, b, strict=True)
+        ]
+        clear = [a * (1 - v) / ci for v, ci in zip(chi, c, strict=True)]
+        for value, wanted in ((found.most, max(tops)), (found.chi, max(chi))):
+            assert float(value) == pytest.approx(float(wanted), rel=1e-13)
+        for values, numbers in ((found.least, least), (found.clearance, clear)):
+            np.testing.assert_allclose(values, [float(v) for v in numbers], rtol=1e-12)
+    # a blur that is large beside the multipliers decides their bound
+    assert float(leaky.uniqueness(u[:, None] * y, slope, 0.0, 0.03, 9.0).most) == pytest.approx(
+        9 / 0.2 / (slope - 0.12), rel=1e-13
+    )
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-4, 0.9])
+def test_bounds_of_leaky_networks(epsilon: float) -> None:
+    """Sharp where chi < 1 and where it is not; coarse; m = 5, k = 2."""
+    u, y, slope, k = np.array([0.7, -0.4, 0.3, -0.2]), np.array([1.0, -1.0, 1.0, 1.0, -1.0]), 0.4, 2
+    given = (0.06, 0.003, epsilon, 5e-4)
+    numbers = [np.float64(v) for v in given]
+    one = bool(leaky.uniqueness(u[:, None] * y, slope, *numbers).chi < 1)
+    assert one == (epsilon < 0.5)
+    with mpmath.workdps(40):
+        psi, phi, eps, delta = exact(*given)
+        plus, minus, a = mpf(0.7) ** 2 + mpf(0.3) ** 2, mpf(0.4) ** 2 + mpf(0.2) ** 2, mpf(slope)
+        c = [plus + a**2 * minus, minus + a**2 * plus]
+        floor = min(c) if one else a**2 * (plus + minus)
+        room, first = 1 - psi - 4 * phi, 1 / sqrt(floor) + eps * sqrt(1 - psi)
+        gamma = 2 * delta / (sqrt(first**2 + 4 * room * delta) - first)
+        rho = k * gamma * sqrt(3 * phi**2 / (1 - psi - 2 * phi))
+        square = 3 / (max(c) * (1 + psi + 2 * phi))
+        wanted = eps + rho, delta, 1 - sqrt(1 - rho**2 / square)
+        same(ga.bounds.sharp_leaky(u[:, None] * y, slope, *numbers, k=k), wanted)
+        even = np.array([0.5, -0.5, 0.5, -0.5])[:, None] * y
+        found = ga.bounds.coarse_leaky(even, slope, *numbers, k=k)
+        if epsilon == 0.9:
+            assert int(found.reason) == Reason.STATIONARITY
+        else:
+            e = 20 * phi / a
+            rho, tau = mpf("0.48") * k * a * e / sqrt(5), mpf("0.31") * (k * a * e) ** 2 / 15
+            same(found, (eps + rho, delta, tau))
+
+
+def test_hypotheses_of_the_leaky_bounds() -> None:
+    v, slope = np.array([0.5, -0.5, 0.5, -0.5])[:, None] * np.array([1.0, -1.0, 1.0, 1.0, -1.0]), 0.4
+    good = {"psi": 0.1, "phi": 0.4 / 20, "epsilon": 1e-3, "delta": 1e-3, "k": 1}
+    cases = {
+        Reason.NORMS: {"psi": float(np.nextafter(0.1, 1))},
+        Reason.CORRELATION: {"phi": float(np.nextafter(0.4 / 20, 1))},
+        Reason.STATIONARITY: {"epsilon": float(np.nextafter(1e-3, 1))},
+        Reason.SLACKNESS: {"delta": float(np.nextafter(1e-3, 1))},
+    }
+
+    def reason(make: Any, amplitudes: Any, change: dict[str, Any]) -> int:
+        given = {name: np.float64(v) if name != "k" else v for name, v in (good | change).items()}
+        return int(make(amplitudes, slope, **given).reason)
+
+    assert reason(ga.bounds.coarse_leaky, v, {}) == Reason.APPLIES
+    assert reason(ga.bounds.coarse_leaky, 1.1 * v, {}) == Reason.SECOND_LAYER
+    assert reason(ga.bounds.coarse_leaky, np.repeat(v, 40_000, axis=0) / 200, {}) == Reason.DATA
+    for wanted, change in cases.items():
+        assert reason(ga.bounds.coarse_leaky, v, change) == wanted
+        assert reason(ga.bounds.sharp_leaky, v, change) == Reason.APPLIES
+    assert reason(ga.bounds.sharp_leaky, v, {"phi": 0.224}) == Reason.APPLIES
+    assert reason(ga.bounds.sharp_leaky, v, {"phi": 0.226}) == Reason.UNDEFINED
+
+
+def test_constants_of_the_coarse_leaky_line() -> None:
+    """0.48 and 0.31 cover the formulas, chi stays below 1; the suprema of exact points are 0.4771 and 0.3074."""
+    top, top_tau, chi = 0.0, 0.0, 0.0
+    for slope, (m, k), psi, near in itertools.product(
+        (1e-6, 0.1, 0.3, 0.55, 0.8, 0.999999), ((2, 1), (3, 2), (10, 4), (10**5, 1)), (0.0, 0.1), (0.0, 1e-3)
+    ):
+        v = np.sqrt(0.5) * np.array([[1.0], [-1.0]]) * np.where(np.arange(m) % 2 == 0, 1.0, -1.0)
+        phi = slope / (4 * m) * (1 - 1e-12)
+        given = tuple(np.float64(z) for z in (psi, phi, near, near))
+        sharp, coarse = (f(v, slope, *given, k=k) for f in (ga.bounds.sharp_leaky, ga.bounds.coarse_leaky))
+        found = leaky.uniqueness(v, slope, *given)
+        if found.chi >= 1:  # epsilon_1 = 1/1000 blurs where the slope is tiny
+            assert near > 0
+            continue
+        assert int(coarse.reason) == Reason.APPLIES
+        assert sharp.epsilon <= coarse.epsilon
+        assert sharp.tau <= coarse.tau
+        if near == 0:
+            top = max(top, float(sharp.epsilon) * np.sqrt(m) / (k * slope))
+            sine = 1 - (1 - float(sharp.tau)) ** 2
+            top_tau = max(top_tau, sine * m * (m - k) / (k * slope) ** 2)
+            chi = max(chi, float(found.chi))
+    assert 0.477 < top < 0.4771
+    assert 0.307 < top_tau < 0.3074
+    assert 0.2 < chi < 0.29
 
 
 def test_error_of_an_unbalanced_network() -> None:

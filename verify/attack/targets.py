@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.base.registry import unknown
+from gaunlearn_jax.models.registry import lookup
 from verify.suites.check import Check
 from verify.suites.registry import CLAIMS
 from verify.suites.suite import Attack
@@ -47,8 +48,8 @@ def select(name: str) -> list[str]:
 
 
 def names_of(model: str) -> list[str]:
-    """The bounds that speak of a model."""
-    return [name for name in targets() if model in models_of(name)]
+    """The bounds that speak of a model, whatever its parameters."""
+    return [name for name in targets() if lookup(model)[0].name in models_of(name)]
 
 
 def ratio(sides: Check) -> Array:

@@ -36,6 +36,9 @@ def add_parser(commands: Any, whole: Callable[[str], tuple[int, ...]], names: Ca
     audit.add_argument("--stride", type=int, metavar="PIXELS", help="their distance (default: disjoint)")
     audit.add_argument("--neurons", type=int, metavar="N", help="neurons of the relu network, filters (default 40)")
     audit.add_argument(
+        "--slope", type=float, metavar="A", default=0.0, help="of the activation below zero (default 0, relu)"
+    )
+    audit.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
@@ -91,7 +94,7 @@ def main(options: argparse.Namespace) -> int:
         return ga.audit(
             points, labels, options.forget, step=step, unlearned=unlearned,
             model=options.model, neurons=40 if options.neurons is None else options.neurons,
-            weights=weights, output_weights=output_weights,
+            weights=weights, output_weights=output_weights, slope=options.slope,
             center=None if options.center is None else datasets.load_mean(options.center),
             standardize=options.standardize, normalize=options.normalize, bias=options.bias,
             patch=options.patch, stride=options.stride, loss=options.loss, seed=options.seed,

@@ -7,7 +7,7 @@ the pre-activations A and B
     <A, B> = tr(B^T A K^-1),   |e|^2 = <Z - QK, Z - QK> + |W_perp|^2,   P A = A_T K_TT^-1 K_T.
 
 A ball holds the true number; comparisons of balls are true only if they are true of all their numbers.
-Source: docs/theory, Rigour, Lemma M, Norm lemma, Closeness to the retrained model.
+Source: docs/theory, Rigour, Lemma M.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from verify.exact.certificate_file import Document, Point
+from verify.exact.certificate_file import Document
 
 try:
     from flint import arb, arb_mat, ctx, fmpq
@@ -179,35 +179,3 @@ class Quantities:
     def z_tilde(self) -> Any:
         """Pre-activations of theta - c (I - P) h."""
         return self.z - self.step * (self.z_step - self.inside(self.z_step))
-
-    # --- lower bounds on norms ------------------------------------------------------------------------
-
-    def floor_squared(self, solution: Point | None) -> Any:
-        """B_T^2: with kinks the norm lemma, without them twice the dual value of the multipliers of `solution`, none of
-        them negative. 0, which is always true, where neither is to be had."""
-        kept = self.problem.retained
-        if self.problem.kinked:
-            groups = self.problem.groups if self.problem.slope == 0 else [0] * len(self.constraints)
-            parts = [self._floor_of([a for a in kept if groups[a] == g]) for g in sorted({groups[a] for a in kept})]
-            return arb(0) if None in parts else total(parts)
-        if solution is None or min(solution.multipliers[a] for a in kept) < 0:
-            return arb(0)
-        lam = [arb(solution.multipliers[a]) for a in self.problem.layout.constraint]
-        q = self.coefficients([lam] * self.n, kept)
-        square = (q * self.gram * q.transpose()).trace()
-        return 2 * total(arb(solution.multipliers[a]) for a in kept) - square
-
-    def _floor_of(self, constraints: list[int]) -> Any:
-        """(sum over points of max_a 1/c_a) / lambda_max(K of their rows), c_a = sum_e sum_j of max(v, 0)^2 + slope^2
-        max(-v, 0)^2; None where no neuron helps a constraint, whose margin then is never positive."""
-        layout, most = self.problem.layout, dict[int, Any]()
-        for a in constraints:
-            helping = total(v**2 if v > 0 else (self.slope * v) ** 2
-                            for e in self.problem.entries[a] for v in (row[e] for row in self.v))  # fmt: skip
-            if helping == 0:
-                return None
-            i = layout.point_of_constraint[a]
-            most[i] = arb.max(most[i], 1 / helping) if i in most else 1 / helping
-        rows = sorted({layout.row[e] for a in constraints for e in self.problem.entries[a]})
-        gram = tuple(tuple(self.problem.gram[r][s] for s in rows) for r in rows)
-        return total(most.values()) / top_eigenvalue(gram, min(ctx.prec, EIGENVALUE_BITS))

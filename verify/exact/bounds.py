@@ -1,6 +1,6 @@
 """The bounds of (epsilon, delta, tau) that a certificate file may name, as balls.
 
-Source: docs/theory, Theorem P; Theorems R and L; Coarse forms.
+Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from verify.exact.balls import Check, Quantities, arb, root
+from verify.exact import leaky
+from verify.exact.balls import Check, Quantities, arb, root, total
 
 WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
 
@@ -36,7 +37,8 @@ def sides(q: Quantities) -> Sides:
     if not instance:
         hypotheses.append(Check(0, q.gap(len(q.rows)), "1 - psi - (m - 1) phi is not positive", True))
     if coarse:
-        return _coarse(q, hypotheses, bound["margin"])
+        make = _coarse_leaky if _is_leaky(q) else _coarse
+        return make(q, hypotheses, bound["margin"])
     if name == "scaling":
         return _scaling(q, instance, hypotheses)
     return _projection(q, instance, hypotheses, name == "span", bound["margin"])
@@ -53,7 +55,14 @@ def _plain(q: Quantities, name: str, instance: bool, coarse: bool) -> list[Check
         (instance or not scaling or one_neuron, "the model is not one neuron with amplitudes +-1"),
     ]
     hypotheses = [Check(int(not holds), 0, text) for holds, text in plain]
-    return hypotheses if instance else hypotheses + q.one_output + q.unit_slopes
+    if instance:
+        return hypotheses
+    return hypotheses + (leaky.about(q) if _is_leaky(q) else q.one_output + q.unit_slopes)
+
+
+def _is_leaky(q: Quantities) -> bool:
+    """Whether the worst-case bounds are those of leaky networks."""
+    return 0 < q.problem.slope < 1
 
 
 def _projection(q: Quantities, instance: bool, hypotheses: list[Check], span: bool, margin: float) -> Sides:
@@ -61,7 +70,8 @@ def _projection(q: Quantities, instance: bool, hypotheses: list[Check], span: bo
 
     Instance: rho = |Ph|, N = |theta - (I-P) h|; at step c, epsilon_1 + rho + |1-c| |(I-P) h| and c rho; for
     the span certificate, in tau, sqrt(rho^2 + epsilon_1^2) and N = |P theta|. Worst case:
-    rho = k beta_max kappa / min |u_j| and N^2 = M / (U (1 + psi + (M-1) phi)).
+    rho = k pull kappa and N^2 = M / (weight (1 + psi + (M-1) phi)) with pull = beta_max / min |u_j| and weight = U;
+    leaky: pull of Lemma G and weight = max_i c_i.
     """
     claim = q.claim
     if instance:
@@ -74,8 +84,11 @@ def _projection(q: Quantities, instance: bool, hypotheses: list[Check], span: bo
     else:
         count = len(q.problem.retained)
         kappa = claim["phi"] * root(count) / root(q.gap(count))
-        side = extra = q.k * q.beta_max * kappa / min(u for u in q.u if u > 0)
-        norm = root(count / (q.weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
+        pull, weight = q.beta_max / min(u for u in q.u if u > 0), q.weight
+        if _is_leaky(q):
+            pull, weight = leaky.pull(q), leaky.largest_square(q)
+        side = extra = q.k * pull * kappa
+        norm = root(count / (weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
     sine = side / norm + margin
     tau, angle = sine**2 / (1 + root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
     return Sides(hypotheses, claim["epsilon_1"] + extra, claim["delta_1"], tau, angle)
@@ -111,3 +124,28 @@ def _coarse(q: Quantities, hypotheses: list[Check], margin: float) -> Sides:
         return Sides(hypotheses, eps / (1 - x), delta / (1 - x) + arb("7.2") * x, arb(0), [])
     slack, tau = arb("22.6") * k * e / m, 82 * k**2 * e / m + arb(margin) ** 2
     return Sides(hypotheses, eps / (1 - x) + 23 * k * e / root(m), delta / (1 - x) + slack, tau, [])
+
+
+def _coarse_leaky(q: Quantities, hypotheses: list[Check], margin: float) -> Sides:
+    """epsilon_1 + 0.48 k a e / sqrt(m), delta_1, 0.31 k^2 a^2 e^2 / (m M) + margin^2 with e = 4 m phi / a."""
+    m, k, a, claim = len(q.rows), q.k, q.slope, q.claim
+    e, kept = 4 * m * claim["phi"] / a, len(q.problem.retained)
+    half = [total(v**2 for v in (row[i] for row in q.v) if v > 0) for i in q.rows]
+    off = [abs(part - 0.5) for h in half for part in (h, q.weight - h)]
+    tau = arb("0.31") * (k * a * e) ** 2 / (m * kept)
+    hypotheses += [
+        Check(claim["psi"], arb(1) / 10, "psi exceeds 0.1"),
+        Check(e, 1, "eps_d exceeds 1"),
+        Check(claim["epsilon_1"], arb(1) / 1000, "epsilon_1 exceeds 0.001"),
+        Check(claim["delta_1"], arb(1) / 1000, "delta_1 exceeds 0.001"),
+        Check(leaky.most_of(off), WEIGHT_ROOM, "the squares of the output weights of one sign do not sum to 1/2"),
+        *leaky.claimed(q).hypotheses,
+    ]
+    angle = [Check(tau, 1, "tau of the bound is not below 1", True)]
+    return Sides(
+        hypotheses,
+        claim["epsilon_1"] + arb("0.48") * k * a * e / root(m),
+        claim["delta_1"],
+        tau + arb(margin) ** 2,
+        angle,
+    )

@@ -69,7 +69,8 @@ CERTIFICATE_KEYS = ("kind", "step_scale", "factor")
 BOUND_KEYS = ("name", "strength", "epsilon", "delta", "tau", "margin")
 #: inequalities that a file may name (`verify.exact.inequalities`), and whether they speak of theta*
 INEQUALITIES = {
-    "multipliers/upper": False, "multipliers/lower": False, "multipliers/margin": False, "activations/shift": False,
+    "multipliers/upper": False, "multipliers/lower": False, "multipliers/margin": False,
+    "unique/upper": False, "unique/lower": False, "unique/clearance": False, "activations/shift": False,
     "estimators/multiplier": False, "estimators/coarse": False, "estimators/epsilon": False,
     "identity/separation": False,
     "identity/retrained": True, "identity/norm": False, "retrain/distance": True, "retrain/tau": True,

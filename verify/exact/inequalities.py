@@ -1,10 +1,10 @@
 """The inequalities, other than bounds of (epsilon, delta, tau), that a certificate file may name, as balls.
 
 Each is a list of entries lhs <= rhs, all of which are claimed, with the hypotheses of its theorem. H = Q_R K; theta* is
-`verify.exact.solution` and B_T^2 `Quantities.floor_squared`. Lemma M and the estimators speak of one output: there
+`verify.exact.solution` and B_T^2 `verify.exact.floors`. Lemma M and the estimators speak of one output: there
 beta_i = sum_j u_j^2 mu_ji, act_jr = 1[z_jr > 0] (linear: 1), a_r = sum_j u_j^2 act_jr, U = sum_j u_j^2.
-Source: docs/theory, Lemma M; Claims; Identity separation; Norm lemma; Closeness to the retrained model; The
-ball of the retrained model.
+Source: docs/theory, Lemma M; Leaky networks; Claims; Identity separation; Norm lemma; Closeness to the retrained
+model; The ball of the retrained model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from verify.exact import leaky
 from verify.exact.balls import Check, Quantities, arb, arb_mat, block, root, total
+from verify.exact.floors import floor_squared
 from verify.exact.solution import solution
 
 Entry = tuple[Any, Any]
@@ -136,9 +138,13 @@ def _estimated_epsilon(q: Quantities) -> Entries:
     return Entries([(root(q.inner(e, e) + q.omega), q.claim["epsilon_1"] + rho + added)], hypotheses)
 
 
+def _leaky(q: Quantities, what: str) -> Entries:
+    return Entries(*leaky.entries(q, what))
+
+
 def _floor(q: Quantities) -> tuple[Any, Check]:
     """B_T, and that there is such a bound."""
-    square = q.floor_squared(q.d.inequality["solution"] if q.d.inequality else None)
+    square = floor_squared(q, q.d.inequality["solution"] if q.d.inequality else None)
     return root(square), Check(0, square, "there is no lower bound on the norm of feasible points", True)
 
 
@@ -261,6 +267,14 @@ NAMED = {
     "multipliers/margin": Inequality(
         (*ORIGINAL, "assumption"), _margin, "|q_i - beta_i |x_i|^2| <= phi sum beta_k + epsilon_1 |x_i|", _unit_slopes
     ),
+    **{
+        f"unique/{what}": Inequality((*ORIGINAL, "assumption"), functools.partial(_leaky, what=what), text, leaky.about)
+        for what, text in (
+            ("upper", "lambda_i is at most that of Theorem LK"),
+            ("lower", "lambda_i is at least that of Theorem LK"),
+            ("clearance", "y_i z_ji / u_j is at least a (1 - chi_i) / c_i"),
+        )
+    },
     "activations/shift": Inequality(
         (*ORIGINAL, "assumption"), _shift, "pre-activations move at most phi sum |v_je mu_je|"
     ),

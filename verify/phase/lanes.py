@@ -15,7 +15,7 @@ from jaxtyping import Array
 import gaunlearn_jax as ga
 from gaunlearn_jax import kkt, store, sweep
 from gaunlearn_jax.base import draws, numerics
-from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.base.codes import Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.theory.closeness import certified_ball, programme_point
@@ -105,9 +105,7 @@ def _answers(
         if problem.slope in (0.0, 1.0):
             sizes = {"m": data.num_points, "k": jnp.sum(forget)}
             sharp = bounds.worst_case(problem, "projection", "sharp", psi, phi, *measured, **sizes)
-            # the formula itself needs 1 - psi - (m - 1) phi > 0 alone
-            speaks = (sharp.reason != Reason.UNDEFINED) & (1 - psi - (data.num_points - 1) * phi > 0)
-            out["sharp"] = discriminates(sharp, whole & speaks)
+            out["sharp"] = discriminates(sharp, whole & sharp.applicable)
     return out
 
 

@@ -17,8 +17,8 @@ from verify.phase.plane import Axis, Plane
 
 #: the panels, in order, and what their shade is the share of
 PANELS = {
-    "hypotheses": "hypotheses of the sharp bound hold",
-    "sharp": "sharp bound, formula alone: doing nothing fails it",
+    "hypotheses": "hypotheses of the coarse bound hold",
+    "sharp": "sharp bound: doing nothing fails it",
     "scale_free": "scale-free bound: doing nothing fails it",
     "instance": "instance bound: doing nothing fails it",
     "ball": "the ball excludes doing nothing",

@@ -37,8 +37,9 @@ SUITE = Suite(
     find=of_success("linear", sharp="projection/sharp", scale_free="projection/scale_free", coarse="scaling/coarse"),
     explain=Explanation(
         hypotheses="a KKT point up to (epsilon_1, delta_1). Worst-case bounds: squared norms within psi of 1, inner "
-        "products at most phi, for the coarse form psi <= 0.1, eps_d = 4 m phi <= 1, epsilon_1, delta_1 <= 1/2. The "
-        "instance bounds (Theorem P) assume nothing of the data",
+        "products at most phi; the sharp ones 1 - psi - (m - 1) phi > 0 (and, at tau = 0, a leakage below 1), the "
+        "coarse one psi <= 0.1, eps_d = 4 m phi <= 1, epsilon_1, delta_1 <= 1/2. The instance bounds (Theorem P) "
+        "assume nothing of the data",
         meaning="after the step the model, or a multiple of it, nearly solves the margin problem of the retained "
         "points",
         false_if="a step of another size or sign; a bound whose constant is too small",

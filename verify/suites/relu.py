@@ -38,8 +38,9 @@ SUITE = Suite(
     find=of_success("relu", sharp="projection/sharp", scale_free="projection/scale_free", coarse="projection/coarse"),
     explain=Explanation(
         hypotheses="a KKT point up to (epsilon_1, delta_1) with its Clarke selection. Worst-case bounds: squared norms "
-        "within psi of 1, inner products at most phi, for the coarse form psi <= 0.1, eps_d = 4 m n phi <= 1, "
-        "epsilon_1, delta_1 <= 1/2, one forgotten point. The instance bounds (Theorem P) assume nothing of the data",
+        "within psi of 1, inner products at most phi; the sharp one 1 - psi - (m - 1) phi > 0 and no more, the coarse "
+        "one psi <= 0.1, eps_d = 4 m n phi <= 1, epsilon_1, delta_1 <= 1/2. The instance bounds (Theorem P) assume "
+        "nothing of the data",
         meaning="within the angle of cosine gap tau of the stepped network lies another one that is nearly a KKT point "
         "of the retained points; the stepped network itself is none, since the step moves kinks off zero",
         false_if="a step of another size or sign; a bound whose constant is too small",

@@ -16,12 +16,12 @@ from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.theory import bounds, leaky
-from gaunlearn_jax.theory.lemma_m import EXTRA, gram_rounding
+from gaunlearn_jax.theory.lemma_m import EXTRA
 from verify.instances.records import Record, Shape
-from verify.suites.check import check, worst
+from verify.suites.check import Check, check, worst
 from verify.suites.drawing import band, per_dim
-from verify.suites.finding import NOTHING, Explanation, Finding, found, from_dimension, view
-from verify.suites.suite import Results, Suite, unless
+from verify.suites.finding import NOTHING, Explanation, Finding, View, found, from_dimension, view
+from verify.suites.suite import Attack, Derived, Results, Suite, of_both_thetas, unless
 
 #: activation patterns of fixed pairs that the solver is started from, beside the trained one
 STARTS = 4
@@ -36,37 +36,38 @@ def others(problem: MarginProblem, record: Record) -> KKTPoint:
     return jax.vmap(lambda slopes: kkt.solve_pattern(problem, slopes, everyone, kkt.MAX_REPEATS))(starts)
 
 
-def hypothesis(problem: MarginProblem, record: Record) -> leaky.Uniqueness:
-    """Theorem LK for the measured psi and phi, which enter outward."""
-    unit = gram_rounding(problem)
-    return leaky.uniqueness(problem.amplitudes, problem.slope, record.psi + 2 * unit, record.phi + 2 * unit)
-
-
-def of_point(problem: MarginProblem, point: KKTPoint, found: leaky.Uniqueness) -> Results:
-    """The pattern and the multipliers of an exact KKT point, against Theorem LK."""
+def of_point(problem: MarginProblem, point: KKTPoint) -> Results:
+    """The activations and the multipliers of a KKT point against Theorem LK, which its epsilon_1 and delta_1 enter."""
+    found = leaky.measured(problem, point.epsilon + 2 * point.error, point.delta + 2 * point.delta_error)
     applies = (found.chi < 1, Reason.DATA)
-    lam, m = point.multipliers, problem.num_constraints
-    noise = 2 * (numerics.outward() - 1) * lam + (m + EXTRA) * numerics.unit() * lam + 4 * (point.epsilon + point.error)
-    raised = problem.amplitudes * problem.at_entries(point.preactivations)
+    lam, m, u = point.multipliers, problem.num_constraints, jnp.abs(problem.amplitudes)
+    noise = (m + EXTRA) * numerics.unit() * lam
+    raised = problem.amplitudes * problem.at_entries(point.preactivations) / u**2
     size = numerics.matmul(jnp.abs(point.params), jnp.abs(problem.rows.T))
-    blur = (problem.rows.shape[1] + EXTRA) * numerics.unit() * jnp.abs(problem.amplitudes) * problem.at_entries(size)
+    blur = (problem.rows.shape[1] + EXTRA) * numerics.unit() * problem.at_entries(size) / u
     everyone, common = jnp.ones(m, bool), {"converged": point.status == int(Status.OK)}
     wrong, undecided = (raised < -blur) | (raised == 0), (jnp.abs(raised) <= blur) & (raised != 0)
     off = jnp.where(leaky.on_pattern(problem.amplitudes), point.selection < 1, point.selection > problem.slope)
     least = worst(found.least, lam, noise, everyone)
     return {
-        "limit/exact/pattern": check(
-            jnp.sum(wrong), 0.0, jnp.sum(undecided), reason=unless(*applies), **common
+        "exact/pattern": check(jnp.sum(wrong), 0.0, jnp.sum(undecided), reason=unless(*applies), **common),
+        "sharp/clearance": check(
+            *worst(jnp.broadcast_to(found.clearance, raised.shape), raised, blur, jnp.ones(raised.shape, bool)),
+            reason=unless(*applies), **common,
         ),
-        "limit/sharp/upper": check(
+        "sharp/upper": check(
             *worst(lam, jnp.broadcast_to(found.most, (m,)), noise, everyone), reason=unless(*applies), **common
         ),
-        "limit/sharp/lower": check(
+        "sharp/lower": check(
             *least, reason=bounds.first_failing(applies, (jnp.all(found.least > 0), Reason.EMPTY)), **common
         ),
         "chi": found.chi,
         "off_pattern": jnp.mean(off, dtype=jnp.float64),
     }  # fmt: skip
+
+
+def _attack(e: Any, name: str) -> Check:
+    return of_point(e.problem, e.point)[name]  # type: ignore[return-value]
 
 
 def distance(point: KKTPoint, problem: MarginProblem, other: KKTPoint) -> tuple[Array, Array]:
@@ -80,13 +81,12 @@ def distance(point: KKTPoint, problem: MarginProblem, other: KKTPoint) -> tuple[
 
 def per_instance(net: Any, record: Record, shape: Shape) -> Results:
     problem, point = net.problem(record.data), record.limit
-    found = hypothesis(problem, record)
-    out = of_point(problem, point, found)
+    out = of_both_thetas(record, functools.partial(of_point, problem))
     again = others(problem, record)
     apart, rounding = jax.vmap(functools.partial(distance, point, problem))(again)
     at = jnp.argmax(apart / rounding)
     reached = again.status == int(Status.OK)
-    reason = bounds.first_failing((found.chi < 1, Reason.DATA), (jnp.all(reached), Reason.NOT_KKT))
+    reason = bounds.first_failing((leaky.measured(problem).chi < 1, Reason.DATA), (jnp.all(reached), Reason.NOT_KKT))
     unique = check(
         apart[at], rounding[at], 0.0, reason=reason, converged=point.status == int(Status.OK),
         discriminating=jnp.asarray(rounding[at] < 1e-3 * numerics.norm(point.params), jnp.float64),
@@ -105,8 +105,9 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         results = block.results["unique"]
         for style, (name, label) in enumerate(
             (
-                ("chi", r"$\chi$"),
-                ("off_pattern", "share of pairs off the pattern"),
+                ("chi_limit", r"$\chi$"),
+                ("chi_trained", r"$\chi$ of the trained network, with its $\varepsilon_1$, $\delta_1$"),
+                ("off_pattern_limit", "share of pairs off the pattern"),
                 ("apart", "largest distance between solutions, relative"),
             )
         ):
@@ -126,26 +127,37 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     seen = view(blocks, "unique")
     if not seen.dims:
         return NOTHING
-    chi = np.asarray(seen.block.results["unique"]["chi"])
-    first = from_dimension({d: float(np.mean(chi[seen.at(d)] < 1)) for d in seen.dims})
+    first, own = (_from(seen, f"chi_{theta}") for theta in ("limit", "trained"))
     where = "from d = {first:d}" if first == first else "nowhere"
-    low = seen.median("chi", seen.low)
+    known = "from {own:d}" if own == own else "nowhere"
+    low = seen.median("chi_limit", seen.low)
     silent = "chi is {chi} at d = {low:d}, where nothing is claimed" if low >= 1 else ""
     return found(
-        f"one KKT point (chi < 1) {where}; random starts end within {{apart}} of it", silent,
-        low=seen.low, first=first, chi=low, apart=seen.median("apart", seen.top),
+        f"one KKT point (chi < 1) {where}, with the activations of trained networks {known}; random starts end within "
+        "{apart} of it", silent,
+        low=seen.low, first=first, own=own, chi=low, apart=seen.median("apart", seen.top),
     )  # fmt: skip
+
+
+def _from(seen: View, name: str) -> float:
+    """From which dimension on half of the lanes have chi < 1."""
+    chi = np.asarray(seen.block.results["unique"][name])
+    return from_dimension({d: float(np.mean(chi[seen.at(d)] < 1)) for d in seen.dims})
 
 
 SUITE = Suite(
     name="unique",
-    statement="a leaky network has one KKT point where chi < 1: on pattern, its multipliers between two bounds",
+    statement="a leaky network has one KKT point where chi < 1: on pattern, multipliers and activations within bounds",
     source="docs/theory, Leaky networks",
     per_instance=per_instance,
     draw=draw,
     models=("leaky",),
     theorem="LK",
-    thetas=("limit",),
+    attacks={
+        name: Attack(functools.partial(_attack, name=f"sharp/{name}"), "Leaky networks")
+        for name in ("clearance", "upper", "lower")
+    },
+    derived={f"/sharp/{name}": Derived(f"unique/{name}") for name in ("clearance", "upper", "lower")},
     find=find,
     explain=Explanation(
         hypotheses="slope 0 < a < 1 below zero, all u_j nonzero, chi < 1 (nearly orthogonal points)",
