@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gaunlearn_jax.base.registry import Parameter, Registry, given, parse, spelled
+from gaunlearn_jax.models.classes import LinearClasses, ReLUClasses
 from gaunlearn_jax.models.network import Linear, TwoLayerLeakyReLU, TwoLayerReLU
 
 
@@ -27,8 +28,8 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, and Theorem LK
-THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK")
+#: the test error on mixtures, Theorem LK, and Lemma M' with Theorem R' of linear models with several classes
+THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "classes")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
@@ -70,8 +71,17 @@ def _leaky(num_neurons: int, slope: float) -> Any:
     return TwoLayerLeakyReLU(num_neurons, negative_slope=slope)
 
 
+def _classes(_: int, C: float) -> Any:
+    return LinearClasses(int(C))
+
+
+def _classes_relu(num_neurons: int, C: float) -> Any:
+    return ReLUClasses(num_neurons, int(C))
+
+
 #: below about 1e-6 a slope is lost beside the kinks' own rounding, from 1 on there is no kink
 _SLOPE = Parameter("slope", 0.1, 1e-6, 0.999, "the slope of sigma below zero")
+_CLASSES = Parameter("C", 4.0, 2.0, 1e3, "number of classes (rounded down)")
 
 ARCHITECTURES.register(
     Architecture(
@@ -90,5 +100,17 @@ ARCHITECTURES.register(
     Architecture(
         "leaky", "two-layer leaky ReLU network, first layer trained", _leaky, parameters=(_SLOPE,),
         theorems=frozenset({"estimator", "LK"}),
+    )
+)  # fmt: skip
+ARCHITECTURES.register(
+    Architecture(
+        "classes", "linear model with C classes: scores <w_c, x>", _classes, neurons=False, parameters=(_CLASSES,),
+        theorems=frozenset({"classes"}),
+    )
+)  # fmt: skip
+ARCHITECTURES.register(
+    Architecture(
+        "classes_relu", "two-layer ReLU network with C classes, first layer trained", _classes_relu,
+        parameters=(dataclasses.replace(_CLASSES, default=3.0),),
     )
 )  # fmt: skip
