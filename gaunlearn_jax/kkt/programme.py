@@ -55,11 +55,13 @@ class Programme:
 
     def spread(self, values: Any) -> Any:
         """Values of constraints (last axis) at their entries."""
-        return values if self.layout is None else values[..., np.asarray(self.layout.constraint)]
+        if self.layout is None or self.layout.one_entry:
+            return values
+        return values[..., np.asarray(self.layout.constraint)]
 
     def gather(self, values: Any) -> Any:
         """Sums over the entries of each constraint (last axis)."""
-        if self.layout is None:
+        if self.layout is None or self.layout.one_entry:
             return values
         out = jnp.zeros((*values.shape[:-1], self.target.shape[0]), values.dtype)
         return out.at[..., np.asarray(self.layout.constraint)].add(values)

@@ -8,6 +8,7 @@ from gaunlearn_jax.base.registry import Registry
 from verify.suites import (
     activations,
     assumptions,
+    classes,
     estimators,
     generalization,
     identity,
@@ -17,6 +18,7 @@ from verify.suites import (
     relu,
     retrain,
     sequences,
+    softmax,
     step_size,
     steps,
     unique,
@@ -41,6 +43,8 @@ for _suite in (
     assumptions.SUITE,
     implicit_bias.SUITE,
     unique.SUITE,
+    classes.SUITE,
+    softmax.SUITE,
 ):
     CLAIMS.register(_suite)
 
