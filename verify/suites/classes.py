@@ -29,7 +29,7 @@ def evaluate(e: Evaluation) -> Results:
         out |= e.success(near, bound_of(e, near, strength), strength)
     floor = theory.gram_floor(e.problem.gram(), ~e.forget, classes=e.net.num_classes)
     return out | {
-        "retrain/sharp/norm": check(
+        "retrain/floor/norm": check(
             floor, best.norm + 4 * best.error, best.error, converged=best.status == int(Status.OK)
         ),
         **exact_retraining(e),
@@ -125,6 +125,7 @@ SUITE = Suite(
         **successes("sharp", "projection", "sharp", "Theorem R'", "epsilon", "tau"),
         **successes("coarse", "projection", "coarse", "Theorem R'", "epsilon", "tau"),
     },
+    certified=True,
     find=find,
     explain=Explanation(
         hypotheses="a KKT point up to (epsilon_1, delta_1). Worst-case bounds: squared norms within psi of 1, inner "

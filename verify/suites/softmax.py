@@ -23,7 +23,7 @@ from verify.suites import classes
 from verify.suites.check import Check, check, exactness, worst
 from verify.suites.drawing import band, per_dim
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
-from verify.suites.suite import Attack, Evaluation, Results, Suite, bound_of, of_both_thetas, unless
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, bound_of, of_both_thetas, unless
 
 
 def lemma(net: Any, record: Record, point: KKTPoint) -> Results:
@@ -157,6 +157,7 @@ SUITE = Suite(
         "upper": Attack(functools.partial(_attack, name="sharp/upper"), "Lemma M'"),
         "lower": Attack(functools.partial(_attack, name="sharp/lower"), "Lemma M'"),
     },
+    derived={"/sharp/upper": Derived("softmax/upper"), "/sharp/lower": Derived("softmax/lower")},
     find=find,
     explain=Explanation(
         hypotheses="a linear model with several classes, squared norms within psi of 1, inner products at most phi, "
