@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.arrays import (
-    ConstraintMask,
     EntryMask,
     Mask,
     Params,
@@ -103,8 +102,8 @@ class MarginProblem:
 
     # --- from points to constraints and rows, from entries to either ----------------------------------
 
-    def constraints_of(self, points: Mask) -> ConstraintMask:
-        """The constraints of the marked points."""
+    def constraints_of(self, points: Any) -> Any:
+        """Values of points, such as marks, at their constraints."""
         return points if self.layout is None else points[np.asarray(self.layout.point_of_constraint)]
 
     def rows_of(self, points: Mask) -> Bool[Array, "r"]:

@@ -126,7 +126,7 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         )
     ):
         band(ax, dims, np.maximum(per_dim(grid, block, np.asarray(results[name])), 1e-33), label, style)
-    ax.set(xscale="log", yscale="log", xlabel="dimension $d$")
+    ax.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel="cosine gap, angle, relative error")
     ax.set_title(f"{block.shape.model}, m = {block.shape.m}")
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
