@@ -35,6 +35,8 @@ FALSIFIED = {
     "worthwhile": ("suites/test_worthwhile.py", "test_it_can_fail"),
     "steps": ("suites/test_steps.py", "test_it_can_fail"),
     "unique": ("suites/test_unique.py", "test_wrong_statements_are_found"),
+    "classes": ("suites/test_classes.py", "test_wrong_statements_are_found"),
+    "softmax": ("suites/test_classes.py", "test_wrong_steps_and_bounds_of_softmax_are_found"),
     "implicit_bias": ("suites/test_implicit_bias.py", "test_wrong_multipliers_are_found"),
 }
 

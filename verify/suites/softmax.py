@@ -138,10 +138,10 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     if not seen.dims:
         return NOTHING
     return found(
-        "one cross-entropy step at margin {margin} is {angle} rad from the exact one ({top:d})",
-        "forgetting a whole class ends at a gap of {gap_low} ({low:d}) to {gap_top} ({top:d}) from retraining",
+        "a cross-entropy step at margin {margin} is {angle} rad off ({top:d})",
+        "forgetting a whole class leaves a gap of {gap} at d = {low:d}",
         low=seen.low, top=seen.top, margin=seen.median("margin", seen.top), angle=seen.median("angle", seen.top),
-        gap_low=seen.median("class_gap", seen.low), gap_top=seen.median("class_gap", seen.top),
+        gap=seen.median("class_gap", seen.low),
     )  # fmt: skip
 
 
