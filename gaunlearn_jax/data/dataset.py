@@ -113,6 +113,8 @@ def from_classes(points: Any, classes: Any) -> Dataset:
         raise ValueError(f"classes[{bad[0]}] is {y[bad[0]]:g}, expected an integer from 0; number the classes")
     if y.size and np.all(y == y[0]):
         raise ValueError(f"all {y.size} classes are {y[0]:g}, expected at least two; the margin problem needs two")
+    if y.shape != np.shape(points)[:1]:
+        raise ValueError(f"classes has shape {y.shape}, expected {np.shape(points)[:1]}: one class per point")
     # the labels are no part of a margin problem of several classes, and need not both occur
     both = np.where(np.arange(y.size) % 2 == 0, 1.0, -1.0)
     data = from_points(points, both)
