@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import classes as classes_reference
 from reference import problem as ref
 from scipy.optimize import linprog
+from sklearn.datasets import load_digits
 
 import gaunlearn_jax as ga
 from gaunlearn_jax import Status
-from gaunlearn_jax.models import ClassNetwork
+from gaunlearn_jax.kkt import class_margin
+from gaunlearn_jax.models import ClassNetwork, LinearClasses
 
 M, N, C, P = 4, 5, 4, 5
 
@@ -121,3 +124,26 @@ def test_the_solved_ones_against_a_general_solver() -> None:
 def test_without_an_active_neuron_every_pattern_is_infeasible() -> None:
     point = solved(jax.random.split(jax.random.key(1), 50), jnp.zeros(50))[2]
     assert np.all(np.asarray(point.status) == Status.INFEASIBLE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["random", "correlated", "digits"])
+def test_the_linear_programme_is_the_solution_of_others(case: str) -> None:
+    """The batched solver against the host's active sets to 1e-10 and nonnegative least squares to 1e-9."""
+    rng = np.random.default_rng(0)
+    if case == "digits":
+        points, labels = load_digits(return_X_y=True)
+        x, y, classes = points[:40] / 16, labels[:40], 10
+    else:
+        shift = 2.0 if case == "correlated" else 0.0
+        x, y, classes = rng.standard_normal((12, 20)) / 20**0.5, np.arange(12) % 4, 4
+        x = x + shift * rng.standard_normal(20) / 20**0.5
+    data = ga.data.from_classes(x, y)
+    problem = LinearClasses(classes).problem(data)
+    everyone = jnp.ones(problem.num_constraints, bool)
+    point = ga.kkt.solve_pattern(problem, jnp.ones(problem.amplitudes.shape), everyone, 0)
+    assert int(point.status) == Status.OK
+    assert float(point.epsilon) < 1e-12 * max(1.0, float(jnp.linalg.norm(point.params)))
+    w, size = np.asarray(data.lift(point.params)), np.linalg.norm(point.params)
+    np.testing.assert_allclose(w, class_margin.solve(x, y, classes).weights, atol=1e-10 * size)
+    np.testing.assert_allclose(w, classes_reference.hard_margin(x, y, classes)[0], atol=1e-9 * size)
