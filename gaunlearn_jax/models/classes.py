@@ -88,7 +88,9 @@ def LinearClasses(num_classes: int) -> ClassNetwork:
     return ClassNetwork(jnp.eye(_several(num_classes)), 1.0)
 
 
-def ReLUClasses(num_neurons: int | None = None, num_classes: int | None = None, output_weights: Any = None) -> Any:
+def ReLUClasses(
+    num_neurons: int | None = None, num_classes: int | None = None, output_weights: Any = None
+) -> ClassNetwork:
     """Two-layer ReLU network with C scores: U_cj = cos(2 pi (c - j) / C) / (2 sqrt(n)), so that neuron j speaks for
     class j mod C, or the given output_weights [C, n].
 
