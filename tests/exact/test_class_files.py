@@ -17,7 +17,7 @@ from gaunlearn_jax.data import from_classes
 from gaunlearn_jax.kkt import class_margin
 from gaunlearn_jax.models import LinearClasses
 from verify.certify import documents
-from verify.exact import classes, statements
+from verify.exact import classes, inequalities, statements
 from verify.exact.balls import Quantities
 from verify.exact.certificate_file import parse
 
@@ -98,6 +98,19 @@ def test_the_coarse_line() -> None:
         assert answers(doc)["bound.epsilon"] == "not applicable"
     else:
         assert {answers(doc)[f"bound.{q}"] for q in ("epsilon", "delta", "tau", "stated")} == {"proved"}
+
+
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_a_bound_turned_round_is_refuted(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"softmax/{side}"
+    named = inequalities.NAMED[name]
+
+    def reverse(q: Any) -> inequalities.Entries:
+        entries, hypotheses = named.sides(q)
+        return inequalities.Entries([(rhs, lhs) for lhs, rhs in entries], hypotheses)
+
+    monkeypatch.setitem(inequalities.NAMED, name, named._replace(sides=reverse))
+    assert answers(class_document(None, side))["inequality"] == "refuted"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def per_instance(net: Any, record: Record, shape: Shape) -> Results:
             f"smoothed_{loss}": path.smoothed[every - 1 :: every] * numerics.norm(limit.params),
             f"fall_{loss}": jnp.max(lax.cummax(path.smoothed) - path.smoothed),
         }
-    if net.problem(data).slope == 0:
+    problem = net.problem(data)
+    if problem.slope == 0 and problem.layout is None:  # the floor is proved for one margin a point
         out |= _floors(net, data, limit, plain, forced)
     return out
 
@@ -111,7 +112,8 @@ def _limit_results(net: Any, data: Dataset, limit: KKTPoint, plain: KKTPoint, cl
     problem = net.problem(data)
     same = ~problem.free
     pattern = limit.selection > 0.5
-    shared = jnp.all((plain.preactivations > 0) == pattern, axis=(1, 2), where=same) | (not problem.kinked)
+    active = jax.vmap(problem.at_entries)(plain.preactivations) > 0
+    shared = jnp.all(active == pattern, axis=(1, 2), where=same) | (not problem.kinked)
     apart = plain.params - limit.params
     distance = jax.vmap(numerics.norm)(apart, plain.orthogonal_norm)
     q = jax.vmap(problem.margins)(plain.preactivations)
