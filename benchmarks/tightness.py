@@ -25,7 +25,7 @@ from verify.run import devices
 
 SPACES = (
     Space("linear", 10, k=1), Space("relu", 10, 40, 1), Space("linear", 10, k=3), Space("relu", 6, 8, 1),
-    Space("relu", 6, 8, 2),
+    Space("relu", 6, 8, 2), Space("classes", 8, k=2),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ measured on the host, so that a linear model needs no compiler at all; networks 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,8 @@ def audit(
         if step != "ascent" or unlearned is not None:
             raise ValueError("three and more classes are audited for their own step alone; leave out step, unlearned")
         told = {"weights": weights, "normalize": normalize, "bias": bias, "every_point": every_point}
-        return audit_classes(prepare.numbers("points", points, 2), given, prepare.indices(forget), **told)
+        answer = audit_classes(prepare.numbers("points", points, 2), given, prepare.indices(forget), **told)
+        return dataclasses.replace(answer, warnings=warnings)
     y, classes = prepare.two_classes(given)
     if model not in MODELS:
         raise ValueError(f"model is {model!r}, expected one of {', '.join(MODELS)}")

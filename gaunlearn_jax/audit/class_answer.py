@@ -80,6 +80,7 @@ class ClassAudit:
     hypotheses: tuple[Hypothesis, ...]
     bounds: dict[str, Bounded]
     every_point: EveryPoint | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -148,6 +149,7 @@ def headline(a: ClassAudit) -> str:
 def paragraphs(a: ClassAudit) -> list[str]:
     """The rest of the answer: model, certificates, retrained model, step, hypotheses, every point."""
     parts = [_about(a), _table(a), _retrained(a), _about_step(a), _about_hypotheses(a)]
+    parts += [f"Warning: {text}." for text in a.warnings]
     return [*parts, words.about_every_point(a.every_point)] if a.every_point is not None else parts
 
 

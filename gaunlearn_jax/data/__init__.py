@@ -5,6 +5,7 @@ from gaunlearn_jax.data.assumptions import assumptions as assumptions
 from gaunlearn_jax.data.dataset import Dataset as Dataset
 from gaunlearn_jax.data.dataset import check_labels as check_labels
 from gaunlearn_jax.data.dataset import forget_mask as forget_mask
+from gaunlearn_jax.data.dataset import from_classes as from_classes
 from gaunlearn_jax.data.dataset import from_points as from_points
 from gaunlearn_jax.data.dataset import marked as marked
 from gaunlearn_jax.data.dataset import patches_of as patches_of

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.arrays import Code, Labels, Mask, Params, Points, Scalar
@@ -27,7 +27,8 @@ class Dataset(Shown):
     """Points [m, p] in reduced coordinates and labels [m] (+-1).
 
     `dim` is the dimension d they live in, `mean_norm` is ||mu|| of a mixture (its first coordinate lies along
-    mu; 0 otherwise), `basis` [p, d] holds the orthonormal rows that lift given points back (None for draws).
+    mu; 0 otherwise), `basis` [p, d] holds the orthonormal rows that lift given points back (None for draws), `classes`
+    [m] those of data with several (None: a model of several classes takes `models.spread_labels`).
 
     With `patches` P > 1 the coordinates are P equal blocks, one a patch, all of them along the same basis [p/P, d/P]:
     what filters see lives in R^(d/P), and `reduce` and `lift` take filters.
@@ -39,6 +40,7 @@ class Dataset(Shown):
     mean_norm: Scalar
     status: Code
     basis: Float[Array, "p d"] | None = None
+    classes: Int[Array, "m"] | None = None
     patches: int = dataclasses.field(default=1, metadata={"static": True})
 
     @property
@@ -129,6 +131,25 @@ def patches_of(images: Any, size: int, stride: int | None = None) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(x, (side,) * len(axes), axes)
     picked = windows[(slice(None), *(slice(None, None, step),) * len(axes))]
     return np.ascontiguousarray(picked.reshape(len(x), -1))
+
+
+def from_classes(points: Any, classes: Any) -> Dataset:
+    """Given points [m, d] with classes [m], integers from 0, as in `from_points`; labels are +1 for even classes.
+
+    ValueError names the first offending entry, also where there is one class only.
+    """
+    y = checks.real_array("classes", classes, 1)
+    bad = np.flatnonzero((y < 0) | (y != np.floor(y)))
+    if bad.size:
+        raise ValueError(f"classes[{bad[0]}] is {y[bad[0]]:g}, expected an integer from 0; number the classes")
+    if y.size and np.all(y == y[0]):
+        raise ValueError(f"all {y.size} classes are {y[0]:g}, expected at least two; the margin problem needs two")
+    if y.shape != np.shape(points)[:1]:
+        raise ValueError(f"classes has shape {y.shape}, expected {np.shape(points)[:1]}: one class per point")
+    # the labels are no part of a margin problem of several classes, and need not both occur
+    both = np.where(np.arange(y.size) % 2 == 0, 1.0, -1.0)
+    data = from_points(points, both)
+    return dataclasses.replace(data, labels=jnp.where(jnp.asarray(y) % 2 == 0, 1.0, -1.0), classes=jnp.asarray(y, int))
 
 
 def forget_mask(data: Dataset, indices: Any) -> Mask:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 from gaunlearn_jax.base.arrays import PerConstraint
 from gaunlearn_jax.kkt.interior import interior
 from gaunlearn_jax.kkt.newton import CALM, newton, quick_newton, start
-from gaunlearn_jax.kkt.programme import LOWER, TOL, Programme, Solution, State, unit_scaled
+from gaunlearn_jax.kkt.programme import LOWER, TOL, Programme, Solution, State, unbounded, unit_scaled
 
 #: violation up to which an answer counts as solved; callers measure what it leaves in epsilon
 ACCEPT = 1e-11
@@ -55,11 +55,13 @@ def quick_solve(programme: Programme, pairs: Int[Array, "n e"]) -> tuple[Solutio
 
 def _solution(scaled: Programme, unit: PerConstraint, state: State) -> Solution:
     best = state.best
+    infeasible = unbounded(scaled, best.lam, best.c) | unbounded(scaled, state.lam, state.c)
     return Solution(
         multipliers=best.lam * unit,
         c=best.c * scaled.spread(unit),
         pairs=jnp.where(scaled.free & (scaled.spread(best.lam) > 0), best.pairs, LOWER),
         violation=best.violation,
-        converged=best.violation <= ACCEPT,
+        converged=(best.violation <= ACCEPT) & ~infeasible,
+        infeasible=infeasible,
         steps=state.step,
     )

@@ -24,7 +24,7 @@ from gaunlearn_jax.models.problem import MarginProblem, check_shapes
 
 #: rounds of the pattern loop, which ends by itself since the norm falls; trained networks need 0 to 3
 MAX_REPEATS = 20
-#: a margin this far below 1 is no rounding: the pattern has no feasible point
+#: a margin this far below 1, or this part of ||theta|| as its residual, is no rounding: nothing was solved
 SHORT = 1e-6
 
 
@@ -48,7 +48,11 @@ def limit_point(net: Any, data: Dataset, run: Any, *, retained: Mask | None = No
 @functools.partial(jax.jit, static_argnames="max_repeats")
 def solve_pattern(problem: MarginProblem, slopes: PerEntry, valid: ConstraintMask, max_repeats: int) -> KKTPoint:
     """Solve the programme Q of docs/theory (Closeness) with the fixed pairs at the given slopes [n, e], and begin with
-    the free pairs there; max_repeats = 0 gives the first solve, more runs the pattern loop."""
+    the free pairs there; max_repeats = 0 gives the first solve, more runs the pattern loop.
+
+    Status INFEASIBLE where the multipliers prove that the last pattern has no feasible point (docs/theory, Pattern
+    loop), UNCONVERGED where nothing was solved for another reason.
+    """
     free, ones = problem.free, jnp.ones(problem.num_constraints)
     programme = programme_of(problem, slopes, free, ones, valid, ones * jnp.inf)
     loop = pattern_loop(programme, slopes, jnp.asarray(max_repeats, jnp.int32))
@@ -63,4 +67,7 @@ def solve_pattern(problem: MarginProblem, slopes: PerEntry, valid: ConstraintMas
     point = measured_point(
         problem, w, z, solution.multipliers, chosen, valid, repeats=loop.repeats, status=status
     )  # fmt: skip
-    return dataclasses.replace(point, status=jnp.where(point.margin < 1 - SHORT, Status.INFEASIBLE, point.status))
+    wrong = (point.margin < 1 - SHORT) | ((max_repeats > 0) & (point.epsilon > SHORT * numerics.norm(w)))
+    status = jnp.where(wrong, jnp.maximum(point.status, Status.UNCONVERGED), point.status)
+    status = jnp.where(solution.infeasible, Status.INFEASIBLE, status)
+    return dataclasses.replace(point, status=status.astype(jnp.int32))

@@ -58,6 +58,7 @@ def pattern_loop(p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) ->
         pairs=places(p, slopes),
         violation=jnp.asarray(jnp.inf),
         converged=jnp.asarray(False),
+        infeasible=jnp.asarray(False),
         steps=jnp.asarray(0, jnp.int32),
     )
 

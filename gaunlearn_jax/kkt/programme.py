@@ -28,6 +28,9 @@ LOWER, KINK, UPPER = 0, 1, 2
 TOL = 5e-14
 #: 2^e at e, also where e < 0: exact everywhere, and made without looking at the bits of a number, which TPUs cannot
 _POWERS = np.ldexp(1.0, np.roll(np.arange(-1022, 1024), -1022))
+#: norm from which on a feasible point counts as none, where every constraint alone asks for about 1, and the roundings
+#: of a squared norm
+FAR, RAY_ROUNDING = 1e6, 256
 #: part of the size of a sum's terms that `optimality` measures in beside its target: TOL times it is about 14 eps
 ROUNDING_SHARE = 2.0**-4
 
@@ -52,11 +55,13 @@ class Programme:
 
     def spread(self, values: Any) -> Any:
         """Values of constraints (last axis) at their entries."""
-        return values if self.layout is None else values[..., np.asarray(self.layout.constraint)]
+        if self.layout is None or self.layout.one_entry:
+            return values
+        return values[..., np.asarray(self.layout.constraint)]
 
     def gather(self, values: Any) -> Any:
         """Sums over the entries of each constraint (last axis)."""
-        if self.layout is None:
+        if self.layout is None or self.layout.one_entry:
             return values
         out = jnp.zeros((*values.shape[:-1], self.target.shape[0]), values.dtype)
         return out.at[..., np.asarray(self.layout.constraint)].add(values)
@@ -187,17 +192,35 @@ def optimality(p: Programme, lam: PerConstraint, c: PerEntry) -> Float[Array, ""
     return jnp.where(jnp.isfinite(worst) & jnp.all(jnp.isfinite(c)), worst, jnp.inf)
 
 
+def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
+    """Whether (lambda, c), made feasible, proves that every W with F_a(W) >= b_a for all a has norm FAR or more, in the
+    units of `unit_scaled`: sum b_a lambda_a <= sum lambda_a F_a(W) <= <sum v c x, W>.
+
+    Source: docs/theory, Pattern loop.
+    """
+    lam, c = made_feasible(p, lam, c)
+    pull = jnp.sum(p.target * lam)
+    square = jnp.sum(c * gradient(p, c)) + RAY_ROUNDING * numerics.unit() * jnp.sum(c * magnitudes(p, c))
+    return (pull > 0) & (pull**2 > FAR**2 * square)
+
+
 def size_of(p: Programme, c: PerEntry) -> PerConstraint:
     """|b_a| and a share of the terms of F_a: the units of `optimality`."""
     terms = p.gather(jnp.sum(jnp.where(p.free, 1.0, p.fixed) * magnitudes(p, c), axis=0))
     return jnp.abs(p.target) + ROUNDING_SHARE * terms
 
 
-def improved(p: Programme, best: Best, lam: PerConstraint, c: PerEntry, pairs: Array) -> Best:
-    """The better of `best` and (lam, c) made feasible; a kink that was outside its interval rests at its end."""
+def made_feasible(p: Programme, lam: PerConstraint, c: PerEntry) -> tuple[PerConstraint, PerEntry]:
+    """(lambda, c) moved into their intervals."""
     lam = jnp.where(p.valid, jnp.clip(lam, 0.0, p.cap), 0.0)
     at = p.spread(lam)
-    c = jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at)
+    return lam, jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at)
+
+
+def improved(p: Programme, best: Best, lam: PerConstraint, c: PerEntry, pairs: Array) -> Best:
+    """The better of `best` and (lam, c) made feasible; a kink that was outside its interval rests at its end."""
+    lam, c = made_feasible(p, lam, c)
+    at = p.spread(lam)
     pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
     new = Best(optimality(p, lam, c), lam, c, pairs)
     return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
@@ -210,11 +233,13 @@ def places(p: Programme, slopes: PerEntry) -> Int[Array, "n e"]:
 
 class Solution(NamedTuple):
     """lambda [A], c [n, E] (both feasible), where every free pair rests (KINK: strictly), the violation of the
-    optimality conditions (see `optimality`), whether it is below tolerance, and the steps taken in all."""
+    optimality conditions (see `optimality`), whether it is below tolerance and no ray, whether it is one (see
+    `unbounded`), and the steps taken in all."""
 
     multipliers: PerConstraint
     c: PerEntry
     pairs: Int[Array, "n e"]
     violation: Float[Array, ""]
     converged: Bool[Array, ""]
+    infeasible: Bool[Array, ""]
     steps: Int[Array, ""]

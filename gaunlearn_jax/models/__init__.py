@@ -1,5 +1,9 @@
 """Networks: what is fixed about a model, and the margin problem that every kernel speaks to."""
 
+from gaunlearn_jax.models.classes import ClassNetwork as ClassNetwork
+from gaunlearn_jax.models.classes import LinearClasses as LinearClasses
+from gaunlearn_jax.models.classes import ReLUClasses as ReLUClasses
+from gaunlearn_jax.models.classes import spread_labels as spread_labels
 from gaunlearn_jax.models.convolution import Convolution as Convolution
 from gaunlearn_jax.models.convolution import FilterBank as FilterBank
 from gaunlearn_jax.models.network import Linear as Linear

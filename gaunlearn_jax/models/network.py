@@ -42,8 +42,10 @@ class Network:
         """The margin problem of anything with `points` [m, p] and `labels` [m]: one constraint y_i N(x_i) >= 1 a point.
 
         A neuron with u_j y_i > 0 raises the margin of point i, so without a slope below zero the two labels are groups
-        with neurons of their own.
+        with neurons of their own. ValueError for data with several classes.
         """
+        if getattr(data, "classes", None) is not None:
+            raise ValueError("the data have classes, this network one output; use models.LinearClasses or ReLUClasses")
         return MarginProblem(
             rows=data.points,
             amplitudes=self.output_weights[:, None] * data.labels,

@@ -19,12 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.arrays import (
-    ConstraintMask,
     EntryMask,
     Mask,
     Params,
     PerConstraint,
     PerEntry,
+    PerPoint,
     PerRow,
     Rows,
 )
@@ -38,6 +38,16 @@ class Layout(NamedTuple):
     constraint: tuple[int, ...]
     point_of_row: tuple[int, ...]
     point_of_constraint: tuple[int, ...]
+
+    @property
+    def one_entry(self) -> bool:
+        """Whether entry e is all of constraint e."""
+        return self.constraint == tuple(range(len(self.constraint)))
+
+    @property
+    def one_constraint(self) -> bool:
+        """Whether constraint i is all of point i."""
+        return self.point_of_constraint == tuple(range(len(self.point_of_constraint)))
 
 
 @jax.tree_util.register_dataclass
@@ -92,8 +102,8 @@ class MarginProblem:
 
     # --- from points to constraints and rows, from entries to either ----------------------------------
 
-    def constraints_of(self, points: Mask) -> ConstraintMask:
-        """The constraints of the marked points."""
+    def constraints_of(self, points: Any) -> Any:
+        """Values of points, such as marks, at their constraints."""
         return points if self.layout is None else points[np.asarray(self.layout.point_of_constraint)]
 
     def rows_of(self, points: Mask) -> Bool[Array, "r"]:
@@ -112,11 +122,14 @@ class MarginProblem:
 
     def of_entries(self, per_constraint: Any) -> Any:
         """Values of constraints (last axis) at their entries."""
-        return per_constraint if self.layout is None else per_constraint[..., np.asarray(self.layout.constraint)]
+        if self.layout is None or self.layout.one_entry:
+            return per_constraint
+        return per_constraint[..., np.asarray(self.layout.constraint)]
 
     def by_constraint(self, per_entry: Any) -> Any:
         """Sums over the entries of each constraint (last axis)."""
-        return self._summed(per_entry, None if self.layout is None else self.layout.constraint, self.num_constraints)
+        index = None if self.layout is None or self.layout.one_entry else self.layout.constraint
+        return self._summed(per_entry, index, self.num_constraints)
 
     def by_row(self, per_entry: Any) -> Any:
         """Sums over the entries of each row (last axis)."""
@@ -156,6 +169,14 @@ class MarginProblem:
     def coefficients(self, multipliers: PerConstraint, selection: PerEntry) -> PerRow:
         """Q_jr = sum_{e of r} v_je lambda_{a(e)} s_je, so that sum_a lambda_a g_a = Q X."""
         return self.by_row(self.amplitudes * self.of_entries(multipliers) * selection)
+
+    def soft_margins(self, q: PerConstraint) -> PerPoint:
+        """u_i = -log sum_a exp(-q_a) over the constraints of each point, q_i where it has one."""
+        if self.layout is None or self.layout.one_constraint:
+            return q
+        index = np.asarray(self.layout.point_of_constraint)
+        low = jnp.full(index.max() + 1, jnp.inf).at[index].min(q)
+        return low - jnp.log(jnp.zeros_like(low).at[index].add(jnp.exp(low[index] - q)))
 
     def output_spread(self, z: PerRow) -> PerConstraint:
         """sum_e sum_j |v_je z_je|: the size of the terms of a margin, which its rounding is relative to."""

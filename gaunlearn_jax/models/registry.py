@@ -8,6 +8,7 @@ from typing import Any
 
 from gaunlearn_jax.base import checks
 from gaunlearn_jax.base.registry import Parameter, Registry, given, parse, spelled
+from gaunlearn_jax.models.classes import LinearClasses, ReLUClasses
 from gaunlearn_jax.models.convolution import Convolution
 from gaunlearn_jax.models.network import Linear, TwoLayerLeakyReLU, TwoLayerReLU
 
@@ -29,9 +30,9 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, Theorem LK, Lemma M' with Theorem R' for points of several rows, and (of the
-#: same networks with both layers trained) Theorem N
-THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "entries", "N")
+#: the test error on mixtures, Theorem LK, Lemma M' with Theorem R' of linear models with several classes and for points
+#: of several rows, and (of two-layer networks with both layers trained) Theorem N
+THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "classes", "entries", "N")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
@@ -86,8 +87,17 @@ def _convolution(num_neurons: int, patches: float, slope: float) -> Any:
     return Convolution(num_neurons, checks.whole("patches", patches, 1, "a whole number"), negative_slope=slope)
 
 
+def _classes(_: int, C: float) -> Any:
+    return LinearClasses(int(C))
+
+
+def _classes_relu(num_neurons: int, C: float) -> Any:
+    return ReLUClasses(num_neurons, int(C))
+
+
 #: below about 1e-6 a slope is lost beside the kinks' own rounding, from 1 on there is no kink
 _SLOPE = Parameter("slope", 0.1, 1e-6, 0.999, "the slope of sigma below zero")
+_CLASSES = Parameter("C", 4.0, 2.0, 1e3, "number of classes (rounded down)")
 
 ARCHITECTURES.register(
     Architecture(
@@ -116,5 +126,17 @@ ARCHITECTURES.register(
             Parameter("slope", 0.0, 0.0, 0.999, "the slope of sigma below zero"),
         ),
         theorems=frozenset({"entries"}),
+    )
+)  # fmt: skip
+ARCHITECTURES.register(
+    Architecture(
+        "classes", "linear model with C classes: scores <w_c, x>", _classes, neurons=False, parameters=(_CLASSES,),
+        theorems=frozenset({"classes"}),
+    )
+)  # fmt: skip
+ARCHITECTURES.register(
+    Architecture(
+        "classes_relu", "two-layer ReLU network with C classes, first layer trained", _classes_relu,
+        parameters=(dataclasses.replace(_CLASSES, default=3.0),),
     )
 )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import Numbers, Whole
+from gaunlearn_jax.base.arrays import Mask, Numbers, Whole
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.theory.bound import Bound, bound_of, first_failing
 from gaunlearn_jax.theory.worst_case import EPS_D_MAX, PSI_MAX
@@ -114,6 +114,28 @@ def norm_floor(points: Float[np.ndarray, "m p"], retained: Bool[np.ndarray, "m"]
         return 0.0
     top = float(np.linalg.norm(kept, 2)) * (1 + 4 * numerics.EPS * sum(kept.shape))
     return float(_norm(classes)) * math.sqrt(len(kept)) / top if top > 0 else math.inf
+
+
+def gram_floor(gram: Float[Array, "m m"], retained: Mask, *, classes: int) -> Array:
+    """`norm_floor` from the Gram matrix of all points; `retained` may be traced."""
+    top = numerics.top_eigenvalue(jnp.where(retained[:, None] & retained, gram, 0.0))
+    return _norm(classes) * jnp.sqrt(jnp.sum(retained) / jnp.where(top > 0, top, 1.0))
+
+
+def same_margins_distance(
+    spread: Numbers, psi: Numbers, phi: Numbers, epsilon: Numbers, *, kept: Whole, classes: int
+) -> tuple[Array, Array]:
+    """How far apart two W are whose margins on the retained points differ by a vector of norm `spread`, and whether
+    that is defined: (spread + epsilon sqrt(kept (C-1) 2 (1 + psi))) / sqrt(1 - psi - (kept-1) phi) + epsilon.
+
+    Both are centred with rows in the span of these points up to residuals, epsilon the sum of whose norms. Source:
+    docs/theory, Several classes (When the step is exact retraining).
+    """
+    psi, epsilon = jnp.asarray(psi), jnp.asarray(epsilon)
+    least = 1.0 - psi - (kept - 1) * jnp.asarray(phi)
+    defined = (least > 0) & (jnp.asarray(kept) >= 1)
+    moved = jnp.asarray(spread) + epsilon * jnp.sqrt(2.0 * kept * (classes - 1) * (1.0 + psi))
+    return moved / jnp.sqrt(jnp.where(defined, least, 1.0)) + epsilon, defined
 
 
 def every_constraint_active(

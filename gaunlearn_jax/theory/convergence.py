@@ -18,8 +18,7 @@ from gaunlearn_jax.base.staging import staged
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
-from gaunlearn_jax.training.losses import LOSSES
-from gaunlearn_jax.training.train import Trained
+from gaunlearn_jax.training.train import Trained, log_weights
 
 
 class Flow(NamedTuple):
@@ -98,6 +97,6 @@ def kink_floor(net: Any, data: Dataset, limit: KKTPoint) -> Float[Array, ""]:
 
 def _loss_direction(problem: MarginProblem, q: PerConstraint, slopes: PerEntry, loss: str) -> tuple[Params, PerRow]:
     """G = sum_a p_a g_a with p = softmax of log(-l'(q)), and its pre-activations."""
-    p = jax.nn.softmax(LOSSES[loss].log_slope(q))
+    p = jax.nn.softmax(log_weights(problem, q, loss))
     coefficients = problem.coefficients(p, slopes)
     return numerics.matmul(coefficients, problem.rows), numerics.matmul(coefficients, problem.gram())

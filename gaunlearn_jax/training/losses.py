@@ -17,6 +17,9 @@ from gaunlearn_jax.base.registry import Registry
 class Loss:
     """l(q) of a margin q, positive and decreasing: log_value(q) = log l(q), log_slope(q) = log(-l'(q)).
 
+    With several margins a point, q is their soft minimum -log sum exp(-q_a): the logistic loss becomes cross-entropy,
+    the exponential loss sum exp(-q_a).
+
     `monotone` is whether the smoothed normalised margin is proved never to fall along its gradient flow
     (docs/theory, Implicit bias)."""
 

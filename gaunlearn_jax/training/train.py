@@ -185,8 +185,7 @@ def _descend(
     z0 = problem.preactivations(initial)
 
     def weighted(c: Array, z: Array, opt_state: Any) -> _Carry:
-        q = problem.margins(z.T)
-        weights = jax.nn.softmax(jnp.where(live, LOSSES[loss].log_slope(q), -jnp.inf))
+        weights = jax.nn.softmax(jnp.where(live, log_weights(problem, problem.margins(z.T), loss), -jnp.inf))
         # carried rather than made where they are used: the compiler would repeat the exponentials for every neuron
         return _Carry(c, z, weights, opt_state)
 
@@ -199,15 +198,27 @@ def _descend(
 
     def checkpoint(carry: _Carry, bounds: tuple[Array, Array]) -> tuple[_Carry, tuple[Array, Array, Array]]:
         carry = lax.fori_loop(bounds[0], bounds[1], step, carry)
-        q = jnp.where(live, problem.margins(carry.preactivations.T), jnp.inf)
+        q = problem.margins(carry.preactivations.T)
+        soft = jnp.where(mask, problem.soft_margins(q), jnp.inf)
+        q = jnp.where(live, q, jnp.inf)
         params = initial + numerics.matmul(carry.coefficients.T, problem.rows)
-        log_mean = jax.nn.logsumexp(LOSSES[loss].log_value(q)) - jnp.log(jnp.sum(live))
+        log_mean = jax.nn.logsumexp(LOSSES[loss].log_value(soft)) - jnp.log(jnp.sum(mask))
         smoothed = -jax.nn.logsumexp(-q) / numerics.norm(params, orthogonal)
         return carry, (log_mean, jnp.min(q), smoothed)
 
     carry = weighted(jnp.zeros((m, n)), z0.T, optimizer.init(jnp.zeros((m, n))))
     carry, (log_loss, margin, smoothed) = lax.scan(checkpoint, carry, (edges[:-1], edges[1:]))
     return _Path(carry.coefficients.T, carry.preactivations.T, log_loss, margin, smoothed)
+
+
+def log_weights(problem: MarginProblem, q: PerConstraint, loss: str) -> PerConstraint:
+    """log(-dL/dq_a) of the summed loss L = sum_i l(u_i), u_i the soft margin of point i; log(-l'(q_i)) for one margin a
+    point, the logarithm of a probability of the softmax for the logistic loss of several."""
+    soft = problem.soft_margins(q)
+    if soft is q:
+        return LOSSES[loss].log_slope(q)
+    at = problem.constraints_of(LOSSES[loss].log_slope(soft) + soft)
+    return at - q
 
 
 def _check_options(loss: str, init_scale: Scalar, num_steps: int, step_size: float, checkpoints: int) -> None:

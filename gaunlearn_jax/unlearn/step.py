@@ -22,7 +22,7 @@ from gaunlearn_jax.base.show import Shown
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
-from gaunlearn_jax.training.losses import LOSSES
+from gaunlearn_jax.training.train import log_weights
 
 
 @jax.tree_util.register_dataclass
@@ -66,7 +66,7 @@ def gradient_ascent(
     h, h_z = ascent_direction(problem, point, forget)
     q = problem.margins(point.preactivations)
     size = jnp.where(problem.constraints_of(forget), point.multipliers, 0.0) * scale
-    log_size = jnp.log(jnp.where(size > 0, size, 1.0)) - LOSSES[loss].log_slope(q)
+    log_size = jnp.log(jnp.where(size > 0, size, 1.0)) - log_weights(problem, q, loss)
     return Unlearned(
         params=point.params - scale * h,
         preactivations=point.preactivations - scale * h_z,

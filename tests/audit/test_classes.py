@@ -11,6 +11,7 @@ from reference import classes as reference
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from gaunlearn_jax.audit.audit import audit
 from gaunlearn_jax.audit.class_answer import headline
 from gaunlearn_jax.audit.classes import audit_classes
 from gaunlearn_jax.base.codes import Reason
@@ -177,6 +178,17 @@ def test_a_softmax_head_is_measured_as_it_is():
     close(other.epsilon, same.epsilon, atol=1e-9 * same.norm)
     close(np.diff(other.step.logits_after), np.diff(same.step.logits_after), atol=1e-6)
     assert audit_classes(x, y, [3, 7], weights=w.astype(np.float32), bias=True).norm == pytest.approx(same.norm)
+
+
+def test_moved_points_are_warned_of():
+    """As in audits of two classes: --center needs a public mean, --standardize uses the forgotten points."""
+    x, labels = orthogonal()
+    assert audit(x, labels, [1]).warnings == ()
+    centred = audit(x, labels, [1], center=np.full(x.shape[1], 1e-3))
+    assert "Warning: the mean that was subtracted must be public" in str(centred)
+    standard = audit(x, labels, [1], standardize=True)
+    assert "Warning: the points were standardised by their own mean" in str(standard)
+    assert standard.to_dict()["warnings"] == list(standard.warnings)
 
 
 def test_weights_off_the_points_count():

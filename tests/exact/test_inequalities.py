@@ -20,8 +20,8 @@ from reference.exact_inequalities import inequality, inequality_sides, solution 
 from verify.exact import balls, certificate_file, inequalities, statements  # noqa: E402
 from verify.exact.certificate_file import INEQUALITIES, CertificateError  # noqa: E402
 
-#: those that these documents, of slope 0 and 1, are about
-NAMES = [name for name in INEQUALITIES if not name.startswith("unique/")]
+#: those that these documents, of slope 0 and 1, are about; several classes have files of their own (test_class_files)
+NAMES = [name for name in INEQUALITIES if not name.startswith(("unique/", "softmax/"))]
 SORTS: list[dict[str, Any]] = [
     {"trained": True, "m": 4, "n": 3}, {"size": 0.05, "k": 2, "m": 5, "n": 4},
     {"linear": True, "trained": True, "size": 0.05}, {"omega": 0.01, "trained": True, "n": 3},
@@ -70,7 +70,7 @@ def test_mutated_documents_agree_with_the_fractions(cases: Any) -> None:
     seen = {"proved": 0, "refuted": 0, "not applicable": 0}
     for trial in range(240):
         doc, theta = cases[trial % len(cases)]
-        doc = with_inequality(doc, list(INEQUALITIES)[trial % len(INEQUALITIES)], theta)
+        doc = with_inequality(doc, NAMES[trial % len(NAMES)], theta)
         for _ in range(1 + trial % 3):
             mutate(rng, doc)
         if trial % 4 == 0:
@@ -113,9 +113,9 @@ def test_wrong_sets_of_the_solution_are_not_applicable(cases: Any) -> None:
     kept = [i for i in range(4) if i not in doc["forget"]]
     theta = copy.deepcopy(theta)
     theta["multipliers"][kept[0]] = 0.0  # its margin then stays below 1
-    for name, solved in INEQUALITIES.items():
+    for name in NAMES:
         found = answer(with_inequality(doc, name, theta))
-        if solved:
+        if INEQUALITIES[name]:
             assert found["inequality"] == "not applicable"
 
 

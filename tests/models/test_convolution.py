@@ -107,5 +107,5 @@ def test_bad_input_is_one_sentence(make, says: str) -> None:
 
 def test_a_plain_run_leaves_its_claims_out() -> None:
     assert {suite.name for suite in CLAIMS} - {suite.name for suite in select([])} >= {"clarke", "entries"}
-    assert set(select([], full=True)) == set(CLAIMS)
+    assert set(select([], everything=True)) == set(CLAIMS)
     assert [suite.name for suite in select(["entries"])] == ["entries"]

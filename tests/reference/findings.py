@@ -255,6 +255,19 @@ def leaky(net: Table, lin: Table) -> dict[str, float]:
     return {s: first(net, telling(net, "leaky", f"projection/{s}/tau")) for s in ("sharp", "coarse")}
 
 
+def classes(net: Table, lin: Table) -> dict[str, float]:
+    """Here and in the next one the first table is that of the model with several classes."""
+    top = dims(net)[-1]
+    out = {"top": top, "first": first(net, telling(net, "classes", "projection/sharp/tau"))}
+    return out | {"gap": median(of(net, "classes", "step_gap", top))}
+
+
+def softmax(net: Table, lin: Table) -> dict[str, float]:
+    low, top = dims(net)[0], dims(net)[-1]
+    out = {"low": low, "top": top, "gap": median(of(net, "softmax", "class_gap", low, ""))}
+    return out | {name: median(of(net, "softmax", name, top, "")) for name in ("margin", "angle")}
+
+
 NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "linear": success("linear", "projection/sharp", "projection/scale_free", "scaling/coarse"),
     "relu": success("relu", "projection/sharp", "projection/scale_free", "projection/coarse"),
@@ -274,4 +287,6 @@ NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
     "clarke": clarke,
     "entries": entries,
     "leaky": leaky,
+    "classes": classes,
+    "softmax": softmax,
 }

@@ -39,6 +39,8 @@ FALSIFIED = {
     "clarke": ("suites/test_entries.py", "test_wrong_points_are_found"),
     "entries": ("suites/test_entries.py", "test_it_can_fail"),
     "both_layers": ("suites/test_both_layers.py", "test_it_can_fail"),
+    "classes": ("suites/test_classes.py", "test_wrong_statements_are_found"),
+    "softmax": ("suites/test_classes.py", "test_wrong_steps_and_bounds_of_softmax_are_found"),
     "implicit_bias": ("suites/test_implicit_bias.py", "test_wrong_multipliers_are_found"),
 }
 

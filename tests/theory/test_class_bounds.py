@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import classes as reference
 
-from gaunlearn_jax.base.codes import Reason
+from gaunlearn_jax.base.codes import Reason, Status
+from gaunlearn_jax.data import from_classes
 from gaunlearn_jax.kkt import class_margin
+from gaunlearn_jax.models import LinearClasses
 from gaunlearn_jax.theory import classes as theory
+from gaunlearn_jax.theory.cross_entropy import loss_point
 
 
 def equiangular(m, phi):
@@ -253,3 +258,59 @@ def test_every_constraint_active():
     y = np.arange(3)
     assert theory.every_constraint_active(q, y, np.array([True, False, True]))
     assert not theory.every_constraint_active(q, y, np.ones(3, bool))
+
+
+def test_equal_margins_pin_the_weights_down():
+    """Random centred W_1, W_2 in the span of the points, with residuals: never farther apart than promised, and the
+    formula by itself."""
+    rng = np.random.default_rng(7)
+    tight = 0.0
+    for _ in range(50):
+        m, C = int(rng.integers(2, 7)), int(rng.integers(2, 6))
+        x = np.linalg.qr(rng.normal(size=(9, m)))[0].T @ np.diag(rng.uniform(0.9, 1.1, 9))
+        y, k = rng.integers(0, C, m), x @ x.T
+        psi, phi = np.abs(np.diag(k) - 1).max(), np.abs(k - np.diag(np.diag(k))).max()
+        n = rng.normal(size=(C, m)) @ x
+        n -= n.mean(axis=0)
+        off = [rng.choice([0.0, 0.1]) * rng.normal(size=n.shape) for _ in range(2)]
+        epsilon = sum(np.linalg.norm(e) for e in off)
+        apart = n + off[0] - off[1]
+        q = reference.margins(x, y, apart)
+        spread = np.linalg.norm(q[np.isfinite(q)])
+        most, defined = theory.same_margins_distance(spread, psi, phi, epsilon, kept=m, classes=C)
+        if psi + (m - 1) * phi >= 1:
+            assert not defined
+            continue
+        below = math.sqrt(1 - psi - (m - 1) * phi)
+        expected = epsilon + (spread + epsilon * math.sqrt(2 * m * (C - 1) * (1 + psi))) / below
+        assert float(most) == pytest.approx(expected, rel=1e-12)
+        assert np.linalg.norm(apart) <= most
+        tight = max(tight, np.linalg.norm(apart) / float(most))
+    assert tight > 0.5
+
+
+def test_the_floor_from_the_gram_matrix():
+    x = np.random.default_rng(8).normal(size=(6, 8))
+    keep = np.array([True, False, True, True, False, True])
+    found = theory.gram_floor(jnp.asarray(x @ x.T), jnp.asarray(keep), classes=4)
+    assert float(found) == pytest.approx(theory.norm_floor(x, keep, classes=4), rel=1e-7)
+
+
+def test_the_multipliers_of_a_loss_are_those_of_the_cross_entropy_step():
+    """`loss_point` in JAX, of the margin problem, against the step on the host."""
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((5, 12)), np.array([0, 1, 2, 0, 1])
+    w = 3 * class_margin.solve(x, y, 3).weights + 0.1 * rng.standard_normal((3, 12)) @ x.T @ x / 50
+    expected = theory.cross_entropy_step(x, y, w)
+    data = from_classes(x, y)
+    params, outside = data.reduce(w)
+    problem = LinearClasses(3).problem(data)
+    run = SimpleNamespace(params=params, preactivations=problem.preactivations(params), orthogonal_norm=outside)
+    found = loss_point(problem, run)
+    lam = [expected.multipliers[i, c] for i, c in reference.constraints(y, 3)]
+    np.testing.assert_allclose(found.point.multipliers, lam, rtol=1e-9)
+    assert float(found.point.epsilon) == pytest.approx(expected.epsilon, rel=1e-9)
+    assert float(found.point.delta) == pytest.approx(expected.delta, rel=1e-9)
+    assert float(found.log_rate) == pytest.approx(expected.log_rate, rel=1e-9)
+    wrong = SimpleNamespace(params=-params, preactivations=-run.preactivations, orthogonal_norm=outside)
+    assert int(loss_point(problem, wrong).point.status) == Status.INFEASIBLE

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import gaunlearn_jax as ga
+from gaunlearn_jax.data import from_classes
+from gaunlearn_jax.models import LinearClasses
 from gaunlearn_jax.training.losses import LOSSES, Loss
+from gaunlearn_jax.training.train import log_weights
 
 MARGINS = np.concatenate([np.linspace(-30, 30, 61), [-700.0, 36.0, 300.0, 1e4]])
 #: the losses once more, at 50 digits
@@ -49,3 +52,16 @@ def test_a_broken_loss_does_not(name: str, field: str) -> None:
     right = getattr(LOSSES[name], field)
     with pytest.raises(AssertionError):
         conforms(dataclasses.replace(LOSSES[name], **{field: lambda q: 1.001 * right(q) + 1e-3}))
+
+
+@pytest.mark.parametrize("loss", ["exponential", "logistic"])
+def test_several_margins_a_point_share_one_loss(loss):
+    """exp of log_weights is -dL/dq of the sum over points of l(-log sum exp(-q_a)), by automatic differentiation."""
+    problem = LinearClasses(3).problem(from_classes(np.eye(4), [0, 1, 2, 1]))
+    q = jnp.asarray(np.random.default_rng(0).normal(size=8) * 3)
+
+    def total(margins):
+        soft = jnp.stack([-jnp.log(jnp.exp(-margins[2 * i]) + jnp.exp(-margins[2 * i + 1])) for i in range(4)])
+        return jnp.sum(jnp.exp(LOSSES[loss].log_value(soft)))
+
+    np.testing.assert_allclose(jnp.exp(log_weights(problem, q, loss)), -jax.grad(total)(q), rtol=1e-10)

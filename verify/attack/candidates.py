@@ -145,8 +145,10 @@ class Start(NamedTuple):
 
 def solve(space: Space, needs_first: bool, data: Dataset, pattern: Array, forget: Array) -> Start:
     """Both solutions; not differentiable."""
-    problem, everyone = space.network().problem(data), jnp.ones(space.m, bool)
-    slopes = jnp.where(pattern, 1.0, problem.slope)
+    problem = space.network().problem(data)
+    everyone = jnp.ones(problem.num_constraints, bool)
+    # one neuron stands for all rows of a linear model with several classes, which has no pattern
+    slopes = jnp.broadcast_to(problem.at_entries(jnp.where(pattern, 1.0, problem.slope)), problem.amplitudes.shape)
     whole = kkt.solve_pattern(problem, slopes, everyone, kkt.MAX_REPEATS)
     return Start(whole, programme_point(problem, whole, forget) if needs_first else None)
 
@@ -158,7 +160,7 @@ def kkt_point(problem: MarginProblem, start: KKTPoint, stretch: Array, tilt: Arr
     lam, c, z = on_sets(problem, start, start.selection, everyone)
     held = jnp.where(start.multipliers > 0, c / jnp.where(lam > 0, lam, 1.0), start.selection)
     selection = jnp.where((start.selection > problem.slope) & (start.selection < 1), held, start.selection)
-    z, lam = z * jnp.exp(stretch), lam * jnp.exp(tilt)
+    z, lam = z * jnp.exp(stretch), lam * jnp.exp(problem.constraints_of(tilt))
     exact = jnp.all(stretch == 0) & jnp.all(tilt == 0)
     scale = jnp.where(exact, 1.0, jnp.min(problem.margins(z)) / numerics.OUTWARD)
     z, lam = z / scale, lam / scale

@@ -1,6 +1,6 @@
 """The bounds of (epsilon, delta, tau) that a certificate file may name, as balls.
 
-Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks.
+Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks; Several classes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from verify.exact import leaky
+from verify.exact import classes, leaky
 from verify.exact.balls import Check, Quantities, arb, root, total
 
 WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
@@ -30,6 +30,8 @@ def sides(q: Quantities) -> Sides:
     bound = q.d.bound
     assert bound is not None
     name, instance, coarse = bound["name"], bound["strength"] == "instance", bound["strength"] == "coarse"
+    if name == "projection" and not instance and classes.is_linear_classes(q):
+        return _of_classes(q, coarse, bound["margin"])
     hypotheses = _plain(q, name, instance, coarse)
     if any(check.low > check.high for check in hypotheses):
         nothing = arb.nan()
@@ -42,6 +44,13 @@ def sides(q: Quantities) -> Sides:
     if name == "scaling":
         return _scaling(q, instance, hypotheses)
     return _projection(q, instance, hypotheses, name == "span", bound["margin"])
+
+
+def _of_classes(q: Quantities, coarse: bool, margin: float) -> Sides:
+    """Theorem R'."""
+    plain = Check(int(q.d.step_scale != 1), 0, "the step scale is not 1")
+    made = (classes.coarse if coarse else classes.sharp)(q, margin)
+    return Sides([plain, *made.hypotheses], made.epsilon, q.claim["delta_1"], made.tau, made.angle)
 
 
 def _plain(q: Quantities, name: str, instance: bool, coarse: bool) -> list[Check]:

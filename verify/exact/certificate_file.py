@@ -75,7 +75,7 @@ INEQUALITIES = {
     "identity/separation": False,
     "identity/retrained": True, "identity/norm": False, "retrain/distance": True, "retrain/tau": True,
     "retrain/ball": True, "retrain/ball_tau": True,
-    "step_size/lower": False,
+    "step_size/lower": False, "softmax/upper": False, "softmax/lower": False,
 }  # fmt: skip
 COMPARISON_KEYS = ("format", "claim", "comparison", "reproduce", "lhs", "rhs")
 #: n times the larger of R and E, and A, of a file whose inequality has a solution

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from verify.exact import leaky
 from verify.exact.balls import Check, Quantities, arb, arb_mat, block, root, total
+from verify.exact.classes import about_classes, gammas, lemma
 from verify.exact.floors import floor_squared
 from verify.exact.solution import solution
 
@@ -66,6 +67,13 @@ def _lemma_m(q: Quantities, upper: bool) -> Entries:
     claim, top = q.claim, 1 + q.claim["psi"]
     least = 1 - (len(q.rows) - 1) * claim["phi"] * q.beta_max - claim["epsilon_1"] * root(top * q.weight)
     return Entries([(least / top, b) for b in betas(q)], definite)
+
+
+def _of_classes(q: Quantities, upper: bool) -> Entries:
+    """Lemma M'."""
+    found = lemma(q)
+    sides = [(g, found.upper) if upper else (found.lower, g) for g in gammas(q)]
+    return Entries(sides, found.defined)
 
 
 def _margin(q: Quantities) -> Entries:
@@ -263,6 +271,15 @@ NAMED = {
     "multipliers/upper": Inequality((*ORIGINAL, "assumption"), _upper, "beta_i <= beta_max", _unit_slopes),
     "multipliers/lower": Inequality(
         (*ORIGINAL, "assumption"), _lower, "the lower bound of Lemma M <= beta_i", _unit_slopes
+    ),
+    "softmax/upper": Inequality(
+        (*ORIGINAL, "assumption"), functools.partial(_of_classes, upper=True), "gamma_i <= gamma_max", about_classes
+    ),
+    "softmax/lower": Inequality(
+        (*ORIGINAL, "assumption"),
+        functools.partial(_of_classes, upper=False),
+        "the lower bound of Lemma M' <= gamma_i",
+        about_classes,
     ),
     "multipliers/margin": Inequality(
         (*ORIGINAL, "assumption"), _margin, "|q_i - beta_i |x_i|^2| <= phi sum beta_k + epsilon_1 |x_i|", _unit_slopes

@@ -14,8 +14,8 @@ EQUAL = 1e-6
 SHORT = {
     Reason.NORMS: "psi > 0.1",
     Reason.CORRELATION: "eps_d > 1",
-    Reason.STATIONARITY: "epsilon_1 > 1/2",
-    Reason.SLACKNESS: "delta_1 > 1/2",
+    Reason.STATIONARITY: "epsilon_1 too large",
+    Reason.SLACKNESS: "delta_1 too large",
     Reason.UNDEFINED: "formula undefined",
     Reason.EMPTY: "bound allows anything",
     Reason.SECOND_LAYER: "other second layer",

@@ -98,7 +98,7 @@ def per_instance(net: Any, record: Record, shape: Shape) -> Results:
             f"fall_{loss}": jnp.max(lax.cummax(path.smoothed) - path.smoothed),
         }
     problem = net.problem(data)
-    if problem.slope == 0 and problem.layout is None:
+    if problem.slope == 0 and problem.layout is None:  # the floor is proved for one margin a point
         out |= _floors(net, data, limit, plain, forced)
     return out
 

@@ -10,6 +10,7 @@ from verify.suites import (
     assumptions,
     both_layers,
     clarke,
+    classes,
     entries,
     estimators,
     generalization,
@@ -21,6 +22,7 @@ from verify.suites import (
     relu,
     retrain,
     sequences,
+    softmax,
     step_size,
     steps,
     unique,
@@ -49,6 +51,8 @@ for _suite in (
     clarke.SUITE,
     entries.SUITE,
     both_layers.SUITE,
+    classes.SUITE,
+    softmax.SUITE,
 ):
     CLAIMS.register(_suite)
 

@@ -21,7 +21,7 @@ from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.models.registry import ARCHITECTURES, lookup
-from gaunlearn_jax.theory import closeness
+from gaunlearn_jax.theory import classes, closeness
 from gaunlearn_jax.theory.bound import Bound
 from gaunlearn_jax.theory.closeness import FirstSolve
 from gaunlearn_jax.unlearn.certificates import Certificate
@@ -271,6 +271,9 @@ def bound_of(e: Any, certificate: Certificate, strength: str, fraction: Any = 1.
     if strength == "instance":
         return ga.bounds.instance(e.net, e.record.data, e.point, e.forget, certificate, fraction)
     measured = (e.record.psi, e.record.phi, *ga.bounds.outward(e.point, certificate))
+    if isinstance(e.net, ga.models.ClassNetwork):
+        formula = {"sharp": classes.sharp_classes, "coarse": classes.coarse_classes}[strength]
+        return formula(*measured, m=e.m, k=e.k, classes=e.net.num_classes)
     return ga.bounds.worst_case(e.problem, certificate.kind, strength, *measured, m=e.m, k=e.k)
 
 
