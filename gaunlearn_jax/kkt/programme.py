@@ -171,12 +171,13 @@ def magnitudes(p: Programme, c: PerEntry) -> PerEntry:
     return size * numerics.matmul(size * jnp.abs(c), jnp.abs(p.gram))
 
 
-def optimality(p: Programme, lam: PerConstraint, c: PerEntry) -> Float[Array, ""]:
+def optimality(p: Programme, lam: PerConstraint, c: PerEntry, kinks: EntryMask) -> Float[Array, ""]:
     """Largest violation of the optimality conditions of a feasible (lambda, c), in units of |b_a| and of what rounding
     can leave (TOL times the second part of `size_of` is some eps times the terms of F_a).
 
     Per constraint: F_a >= b_a unless capped, and lambda_a |F_a - b_a| = 0; per free pair:
-    (c - slope lambda) max(g, 0) + (lambda - c) max(-g, 0) = 0. Products are relative to the largest lambda.
+    (c - slope lambda) max(g, 0) + (lambda - c) max(-g, 0) = 0. Products are relative to the largest lambda. Where the
+    answer is a kink, g itself counts: theta is made with g = 0 there, however small c is.
     """
     g = gradient(p, c)
     gap = concave_margins(p, g) - p.target
@@ -186,7 +187,7 @@ def optimality(p: Programme, lam: PerConstraint, c: PerEntry) -> Float[Array, ""
     short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)
     slack = jnp.maximum(gap, 0.0) * lam / safe
     pair = (c - p.slope * at) * jnp.maximum(g, 0.0) + (at - c) * jnp.maximum(-g, 0.0)
-    pair = p.gather(jnp.sum(jnp.where(p.free, pair, 0.0), axis=0)) / safe
+    pair = p.gather(jnp.sum(jnp.where(kinks, jnp.abs(g), jnp.where(p.free, pair, 0.0) / safe), axis=0))
     worst = jnp.maximum(jnp.maximum(short, slack), pair) / jnp.where(size > 0, size, 1.0)
     worst = jnp.max(jnp.where(p.valid, worst, 0.0))
     return jnp.where(jnp.isfinite(worst) & jnp.all(jnp.isfinite(c)), worst, jnp.inf)
@@ -222,7 +223,8 @@ def improved(p: Programme, best: Best, lam: PerConstraint, c: PerEntry, pairs: A
     lam, c = made_feasible(p, lam, c)
     at = p.spread(lam)
     pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
-    new = Best(optimality(p, lam, c), lam, c, pairs)
+    kinks = p.free & (pairs == KINK) & (at > 0)
+    new = Best(optimality(p, lam, c, kinks), lam, c, pairs)
     return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
 
 

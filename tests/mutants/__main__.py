@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from .table import MUTANTS, Mutant
+from .mutant import Mutant
+from .table import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("gaunlearn_jax", "verify", "tests", "examples", "pyproject.toml")

@@ -1,0 +1,180 @@
+"""The mistakes in what goes beyond the paper's models: leaky networks, classes, patches, both layers, functions."""
+
+from __future__ import annotations
+
+from .mutant import of
+
+WORST = "tests/theory/test_worst_cases.py"
+ENTRIES = "tests/theory/test_entries.py"
+BOTH = "tests/both_layers/test_theory.py"
+LEAKY_FILES = "tests/exact/test_leaky_files.py"
+NAMED = "tests/exact/test_example_files.py tests/exact/test_inequalities.py"
+
+BEYOND = [
+    *of(
+        "gaunlearn_jax/both_layers/orthogonal.py",
+        BOTH,
+        ("left = 1 - second * (1 - x)", "left = 1 + second * (1 - x)"),
+        ("root, quarter = jnp.sqrt(p), x**0.25", "root, quarter = jnp.sqrt(p), x**0.5"),
+        ("(lost >= 0) & (lost <= 1)", "(lost >= 0)"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/bounds.py",
+        BOTH,
+        ("balance = 0.5 * (jnp", "balance = 1.0 * (jnp"),
+        ("jnp.sqrt(2 * (of_class", "jnp.sqrt(1 * (of_class"),
+        ("least / stretch - slack", "least - slack"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/steps.py",
+        BOTH,
+        ("weight = jnp.where(x < 1, p, 2 * p)", "weight = jnp.where(x < 1, p, p)"),
+        ("theta.params - row.first * h_w", "theta.params + row.first * h_w"),
+    ),
+    *of(
+        "gaunlearn_jax/both_layers/solver.py",
+        "tests/both_layers/test_solver.py",
+        ("jnp.where(upper, lam, jnp.where(kink, c, 0.0))", "jnp.where(upper, lam, 0.0)"),
+        ("wrong = alive & (", "wrong = ~alive & ("),
+    ),
+    *of(
+        "gaunlearn_jax/theory/entries.py",
+        ENTRIES,
+        ("4 * safe * constraints *", "2 * safe * constraints *"),
+        ("a = 1.0 - (m - 1) * xp.asarray(mu)", "a = 1.0 - m * xp.asarray(mu)"),
+        ("1.0 / xp.asarray(shortest) - (m - 1) * mu * upper", "1.0 / xp.asarray(shortest) + (m - 1) * mu * upper"),
+        ("inner = 1.0 - (count - 1) * mu", "inner = 1.0 + (count - 1) * mu"),
+        ("rho = k * kappa * upper", "rho = kappa * upper"),
+        ("numerics.matmul(c, c.T)", "c * c"),
+        ("return self.least > INDEPENDENT", "return self.least >= 0"),
+    ),
+    *of(
+        "gaunlearn_jax/kkt/max_pooling.py",
+        "tests/kkt/test_max_pooling.py",
+        ("(problem.amplitudes > 0) & (np.maximum", "(problem.amplitudes < 0) & (np.maximum"),
+        ("worst = np.where(fixed, choice, largest(problem, w))", "worst = np.where(fixed, choice, NONE)"),
+        ("lam[i] += weight", "lam[i] = weight"),
+        ("h - h @ basis.T @ basis)", "h)"),
+    ),
+    *of(
+        "gaunlearn_jax/theory/leaky.py",
+        WORST,
+        ("x * top * (c - slope**2 * b)", "x * top * (c - slope * b)"),
+        ("blur * (c + slope * b)", "blur * c"),
+        ("blur / room)", "0 * blur)"),
+        ("/ ((1 + psi) * c)\n", "/ ((1 - psi) * c)\n"),
+        ("xp.sqrt((1 + psi) * c)) /", "xp.sqrt((1 - psi) * c)) /"),
+        ("first + xp.sqrt(first**2 + 4 * below * delta)", "first + xp.sqrt(first**2 + 2 * below * delta)"),
+        ("slope * (1 - each) / c", "(1 - each) / c"),
+        ("first + xp.sqrt(first**2 + 4 * safe * delta)", "first + xp.sqrt(first**2 + 2 * safe * delta)"),
+        ("first = 1.0 / xp.sqrt(floor)", "first = 1.0 / floor"),
+    ),
+    *of(
+        "gaunlearn_jax/theory/classes.py",
+        WORST,
+        ("COARSE_EPSILON, COARSE_TAU = 0.48, 0.31", "COARSE_EPSILON, COARSE_TAU = 0.48, 0.3"),
+        ("COARSE_TAU * k**2 * e**2", "COARSE_TAU * k * e**2"),
+        ("math.sqrt(len(kept)) / top", "math.sqrt(len(points)) / top"),
+    ),
+    *of(
+        "gaunlearn_jax/theory/classes.py",
+        "tests/theory/test_class_bounds.py",
+        ("4 * safe * (classes - 1) * delta", "4 * safe * delta"),
+        ("return nu / jnp.sqrt(1.0 + psi)", "return nu / jnp.sqrt(1.0 - psi)"),
+        ("numerics.one_minus_cos_of_sine(jnp.asarray(rho / smallest))", "jnp.asarray(rho / smallest) ** 2"),
+        ("jnp.sqrt(2.0 * kept * (classes - 1) * (1.0 + psi))", "jnp.sqrt(2.0 * kept * (1.0 + psi))"),
+        ("least = 1.0 - psi - (kept - 1)", "least = 1.0 - psi - 0 * (kept - 1)"),
+        ("jnp.sqrt(jnp.sum(retained) / jnp", "jnp.sqrt(retained.shape[0] / jnp"),
+    ),
+    *of(
+        "gaunlearn_jax/theory/cross_entropy.py",
+        "tests/theory/test_class_bounds.py",
+        ("jnp.log(scale) + jnp.log(kappa) - top", "jnp.log(kappa) - top"),
+        ("kappa = jnp.sum(theta * down)", "kappa = 2 * jnp.sum(theta * down)"),
+        ("theta = run.params / scale", "theta = run.params"),
+    ),
+    *of(
+        "gaunlearn_jax/models/classes.py",
+        "tests/models/test_class_models.py",
+        ("rival = rival + (rival >= own[:, None])", "rival = rival + (rival > own[:, None])"),
+        ("2 * (before % odd) + 1", "2 * (before % even) + 1"),
+    ),
+    *of(
+        "verify/exact/classes.py",
+        "tests/exact/test_class_files.py",
+        ("a, b = 1 - others * mu", "a, b = 1 + others * mu"),
+        ("4 * a * (q.n - 1) * claim", "4 * a * claim"),
+        ("root(nu_squared / (1 + claim", "root(nu_squared / (1 - claim"),
+        ('arb("0.48") * nu * q.k', 'arb("0.48") * q.k'),
+        ('arb("0.31") * q.k**2 * e**2', 'arb("0.31") * q.k * e**2'),
+        ("rho = q.k * found.upper", "rho = found.upper"),
+        ("return len(own) == 1 and sorted", "return sorted"),
+    ),
+    *of(
+        "verify/exact/floors.py",
+        f"{NAMED} {LEAKY_FILES}",
+        ("2 * total(arb(multipliers[a]) for a in kept) - square", "total(arb(multipliers[a]) for a in kept)"),
+        ("v**2 if v > 0 else", "v**2 if v < 0 else"),
+        ("1.0 if v > 0 else q.problem.slope", "1.0 if v < 0 else q.problem.slope"),
+    ),
+    *of(
+        "verify/exact/leaky.py",
+        LEAKY_FILES,
+        ("x * most * (ci - a**2 * bi)", "x * most * (ci - a * bi)"),
+        ("blur * (ci + a * bi)", "blur * ci"),
+        ("[a * (1 - chi_i) / ci", "[(1 - chi_i) / ci"),
+        ("False: anywhere, None", "False: -most_of([-c for c in known.squares]), None"),
+        ("root(f**2 + 4 * d * delta)", "root(f**2 + 2 * d * delta)"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/theorem_s.py",
+        "tests/functions/test_homogeneous.py",
+        ("-a * (inside + 2 * cross - 2 * size)", "-a * (inside + cross - 2 * size)"),
+        ("-(1 + a) * (rest - 2 * cross + size)", "-(1 - a) * (rest - 2 * cross + size)"),
+        ("np.sqrt(x) * w) for", "x * w) for"),
+        ("kappa**2 * lam", "kappa * lam"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/closed_forms.py",
+        "tests/functions/test_homogeneous.py",
+        ("t = x ** (1 / (2 * depth))\n", "t = x ** (1 / depth)\n"),
+        ("(p * x + rest)", "(p * t + rest)"),
+        ("math.sqrt(p * (1 - x)) if", "math.sqrt(p * x) if"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/lower_bounds.py",
+        "tests/functions/test_lower_bounds.py tests/functions/test_refusals.py",
+        ("0.5 * (balance", "1.0 * (balance"),
+        ("share * INWARD", "2 * share * INWARD"),
+        ("** (1 / depth))", "** (2 / depth))"),
+        ("np.max(over) > 0", "np.max(over) > 1"),
+        ("> DEPENDENT:", "> 1e-11:"),
+        ("alpha - math.asin(s)", "alpha + math.asin(s)"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/first_layer.py",
+        "tests/functions/test_first_layer.py",
+        ("tilde = less(layers, beside)", "tilde = less(layers, h)"),
+        ("margin - at_zero", "margin + 0 * at_zero"),
+        ("kept = np.where(out, 0.0, lam)", "kept = lam"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/points.py",
+        "tests/functions/test_homogeneous.py tests/functions/test_first_layer.py",
+        ("function.pull(layers, multipliers / margin)", "function.pull(layers, multipliers)"),
+        ("multipliers * (q - 1.0)", "multipliers * (q + 1.0)"),
+        ("[layers, *drawn]", "[layers, layers]"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/euler.py",
+        "tests/functions/test_refusals.py",
+        ("if not np.any(wrong):", "if not np.all(wrong):"),
+        ("if layers[l].ndim == 1]", "if layers[l].ndim == 3]"),
+    ),
+    *of(
+        "gaunlearn_jax/functions/patches.py",
+        "tests/functions/test_refusals.py",
+        ("(layers, nearby)", "(layers, layers)"),
+        ("if off[best] >", "if off[best] > 10 +"),
+    ),
+]
