@@ -217,16 +217,13 @@ def implicit_bias(net: Table, lin: Table) -> dict[str, float]:
 def unique(net: Table, lin: Table) -> dict[str, float]:
     """Here the first table is that of the leaky network."""
 
-    def below(name: str) -> Callable[[float], float]:
-        def share(d: float) -> float:
-            chi = [v for at, v in zip(net["d"], net[f"unique|{name}||"], strict=True) if at == d]
-            return sum(v < 1 for v in chi) / len(chi)
-
-        return share
+    def below(d: float) -> float:
+        chi = [v for at, v in zip(net["d"], net["unique|chi_limit||"], strict=True) if at == d]
+        return sum(v < 1 for v in chi) / len(chi)
 
     low, top = dims(net)[0], dims(net)[-1]
     return {
-        "low": low, "first": first(net, below("chi_limit")), "own": first(net, below("chi_trained")),
+        "low": low, "first": first(net, below),
         "chi": median(of(net, "unique", "chi_limit", low, "")), "apart": median(of(net, "unique", "apart", top, "")),
     }  # fmt: skip
 

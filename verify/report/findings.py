@@ -132,18 +132,14 @@ def print_findings(console: Console, found_ones: list[dict[str, Any]], grid: Gri
 
 
 def totals(all_rows: list[Row]) -> str:
-    """Comparisons by verdict, in a sentence."""
+    """Comparisons by verdict, in a sentence, with the hypothesis that keeps most of them out where it fits the line."""
     counts = {name: sum(one[name] for one in claim_totals(all_rows).values()) for name in COUNTS}
     said = f"{counts['holds']:,} comparisons hold, {counts['violated']:,} are violated"
     undecided = counts["inconclusive"] + counts["unconverged"]
     said += f", {undecided:,} undecided" if undecided else ""
-    return f"{said}; {counts['not_applicable']:,} do not apply{_why(all_rows)}"
-
-
-def _why(all_rows: list[Row], most: int = 2) -> str:
-    """The hypotheses that keep most comparisons out."""
-    found_ones = [short_reason(text) for text in list(reasons_of(all_rows))[:most]]
-    return f" (mostly: {'; '.join(found_ones)})" if found_ones else ""
+    said += f"; {counts['not_applicable']:,} do not apply"
+    why = "".join(f" (mostly: {short_reason(text)})" for text in list(reasons_of(all_rows))[:1])
+    return said + why if len(said + why) <= WIDTH else said
 
 
 WORDS = {

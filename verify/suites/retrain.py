@@ -183,8 +183,7 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     step, nothing = ([trained.median("to_trained_parameters", d, i) for d in exact.dims] for i in (0, 1))
     return found(
         "the step's gap is {tau} at d = {top:d}, its bound {room} times that",
-        "to the network retrained from the same start {step_low} to {step_high}, whatever d ({nothing_low} to "
-        "{nothing_high} without the step)",
+        "retrained from the same start: {step_low} to {step_high} ({nothing_low} to {nothing_high} untouched)",
         top=exact.top, tau=exact.median("tau", exact.top), room=exact.room("retrain/ball/tau", exact.top),
         step_low=min(step), step_high=max(step), nothing_low=min(nothing), nothing_high=max(nothing),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from gaunlearn_jax.theory.lemma_m import EXTRA
 from verify.instances.records import Record, Shape
 from verify.suites.check import Check, check, worst
 from verify.suites.drawing import band, per_dim
-from verify.suites.finding import NOTHING, Explanation, Finding, View, found, from_dimension, view
+from verify.suites.finding import NOTHING, Explanation, Finding, found, from_dimension, view
 from verify.suites.suite import Attack, Derived, Results, Suite, of_both_thetas, unless
 
 #: activation patterns of fixed pairs that the solver is started from, beside the trained one
@@ -127,22 +127,15 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     seen = view(blocks, "unique")
     if not seen.dims:
         return NOTHING
-    first, own = (_from(seen, f"chi_{theta}") for theta in ("limit", "trained"))
+    chi = np.asarray(seen.block.results["unique"]["chi_limit"])
+    first = from_dimension({d: float(np.mean(chi[seen.at(d)] < 1)) for d in seen.dims})
     where = "from d = {first:d}" if first == first else "nowhere"
-    known = "from {own:d}" if own == own else "nowhere"
     low = seen.median("chi_limit", seen.low)
     silent = "chi is {chi} at d = {low:d}, where nothing is claimed" if low >= 1 else ""
     return found(
-        f"one KKT point (chi < 1) {where}, with the activations of trained networks {known}; random starts end within "
-        "{apart} of it", silent,
-        low=seen.low, first=first, own=own, chi=low, apart=seen.median("apart", seen.top),
+        f"one KKT point (chi < 1) {where}; all starts agree to {{apart}}", silent,
+        low=seen.low, first=first, chi=low, apart=seen.median("apart", seen.top),
     )  # fmt: skip
-
-
-def _from(seen: View, name: str) -> float:
-    """From which dimension on half of the lanes have chi < 1."""
-    chi = np.asarray(seen.block.results["unique"][name])
-    return from_dimension({d: float(np.mean(chi[seen.at(d)] < 1)) for d in seen.dims})
 
 
 SUITE = Suite(
