@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 #: those that take a minute
-LONG = ("gallery",)
+LONG = ("any_network", "gallery")
 
 
 def marked(path: Path) -> Any:

@@ -147,6 +147,7 @@ def test_nothing_is_compiled_for_a_finished_folder(tmp_path: Path, monkeypatch: 
     assert begun
 
 
+@pytest.mark.slow
 def test_a_solve_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever asks for a programme of this shape, Python runs the solver's code once."""
     seen = []

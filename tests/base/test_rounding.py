@@ -52,6 +52,7 @@ def test_a_unit_out_of_range_is_refused() -> None:
             rounding.assume(unit)
 
 
+@pytest.mark.slow
 def test_a_coarse_unit_leaves_claims_open_and_refutes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     grid, claims = (
         Grid(models=("linear",), dims=(1e4, 1e10), points=(6,), forget=(2,), seeds=8),

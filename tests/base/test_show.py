@@ -21,7 +21,7 @@ def bound():
 def test_one_instance_shows_its_numbers(bound, drawn):
     assert repr(bound) == f"Bound(epsilon=0.25, delta=1, tau=2e-07, reason={ga.Reason.EMPTY.text})"
     shown = repr(drawn)
-    assert shown == "Dataset(dim=1e+06, mean_norm=0, status=solved, points=float64[6, 6], labels=float64[6])"
+    assert shown == "Dataset(dim=1e+06, mean_norm=0, status=solved, patches=1, points=float64[6, 6], labels=float64[6])"
 
 
 def test_many_instances_show_shapes(bound, drawn):

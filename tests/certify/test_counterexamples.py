@@ -83,6 +83,7 @@ def test_every_row_has_a_file_and_names_stay_inside_the_folder(table, tmp_path):
 ARGUMENTS = ["--points", "5", "--dims", "1e8", "--seeds", "3"]
 
 
+@pytest.mark.slow
 def test_a_wrong_bound_is_found_to_be_a_false_alarm(tmp_path, monkeypatch, capsys):
     """Half of Lemma M's bound is violated; the file says that the lemma holds and the stated side is not its own."""
     from gaunlearn_jax.theory import bounds

@@ -51,6 +51,7 @@ def test_steps_are_told_apart(name, run):
     assert name not in STEPS
 
 
+@pytest.mark.slow
 def test_the_example_is_better_than_nothing_where_ascent_is_not(capsys):
     assert main.main(["run", "--step", str(EXAMPLE), *SMALL, "--source", "equicorrelated:c=0.9"]) == 0
     text = capsys.readouterr().out

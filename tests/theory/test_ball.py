@@ -35,7 +35,7 @@ def case(seed: int, linear: bool, m: int = 5, d: float = 60.0):
     return net, data, point, forget, star
 
 
-@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("linear", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_any_point_and_any_multipliers_make_a_ball_that_holds_the_retrained_model(linear: bool) -> None:
     """A user's own unlearned model: nothing ties theta~ or lambda to the original."""
     for seed in range(4):
