@@ -67,7 +67,7 @@ def test_the_search_finds_what_it_looks_for() -> None:
     "name",
     [
         "gaussian",
-        "student",
+        pytest.param("student", marks=pytest.mark.slow),
         *(pytest.param(n, marks=pytest.mark.slow) for n in ("mixture", "clusters", "near_duplicates")),
     ],
 )

@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 #: those that take a minute
-LONG = ("any_network", "gallery")
+LONG = ("any_network", "batch_check", "gallery")
 
 
 def marked(path: Path) -> Any:

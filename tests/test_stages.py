@@ -131,6 +131,7 @@ def test_one_compilation_of_the_solver_per_shape() -> None:
     assert len(set.union(*from_source.values())) == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_for_a_finished_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid, claims = Grid(dims=(1e8,), points=(4,), neurons=(4,), forget=(1,), seeds=4), (CLAIMS["linear"],)
     place = Place(tmp_path)

@@ -193,6 +193,7 @@ def test_no_home_means_no_cache(monkeypatch, broken):
 INTERRUPT = """
 import signal, sys, time
 from verify.cli import endings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 class Fragile:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)  # lands in a destructor, where Python ignores it

@@ -123,6 +123,7 @@ def test_hostile_files_are_refused_in_little_memory_and_time(tmp_path: Path) -> 
     assert all("expected" in line and len(line) < 800 for line in lines)
 
 
+@pytest.mark.slow
 def test_the_largest_files_take_seconds() -> None:
     """An exactly singular Gram matrix of the largest size, which no precision decides, and wild exponents."""
     rng = np.random.default_rng(0)

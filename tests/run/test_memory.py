@@ -31,7 +31,7 @@ def traced(shape: Shape, claims: list[str], count: int = 16):
 @pytest.mark.parametrize(
     ("shape", "claims"),
     [
-        (Shape("linear", 6, 1), ["linear"]),
+        pytest.param(Shape("linear", 6, 1), ["linear"], marks=pytest.mark.slow),
         pytest.param(Shape("relu", 4, 4), ["relu"], marks=pytest.mark.slow),
         (Shape("relu", 5, 3, source="mixture"), ["generalization"]),
         pytest.param(Shape("relu", 6, 8), ["identity", "relu", "sequences", "retrain"], marks=pytest.mark.slow),
