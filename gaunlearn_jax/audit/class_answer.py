@@ -109,7 +109,7 @@ class ClassAudit:
         return f"<Audit of {len(self.classes)} classes on {self.num_points} points: {headline(self)}>"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{html.escape(headline(self))}</b></p><pre>{html.escape(_table(self))}</pre>"
+        return f"<p><b>{html.escape(headline(self))}</b></p><pre>{html.escape(words.certificate_table(self))}</pre>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values (NaN and infinity as null)."""
@@ -148,7 +148,7 @@ def headline(a: ClassAudit) -> str:
 
 def paragraphs(a: ClassAudit) -> list[str]:
     """The rest of the answer: model, certificates, retrained model, step, hypotheses, every point."""
-    parts = [_about(a), _table(a), _retrained(a), _about_step(a), _about_hypotheses(a)]
+    parts = [_about(a), words.certificate_table(a), _retrained(a), _about_step(a), _about_hypotheses(a)]
     parts += [f"Warning: {text}." for text in a.warnings]
     return [*parts, words.about_every_point(a.every_point)] if a.every_point is not None else parts
 
@@ -175,22 +175,6 @@ def _about(a: ClassAudit) -> str:
         f"Model: {what}; norm {a.norm:.4g} at margin 1 (no model for the remaining points has less than "
         f"{a.floor:.3g}); it depends on {support} of the points."
     )
-
-
-def _table(a: ClassAudit) -> str:
-    lines = [
-        "How well, by four certificates (nearby models that are nearly what training on the rest gives; epsilon = how "
-        "nearly, 0 is exactly;\ndelta = slackness error; tau = 1 - cos of the angle between that model and yours):",
-        f"  {'':<12}{'after the step':^33}{'doing nothing':^33}",
-        f"  {'':<12}" + f"{'epsilon':>11}{'delta':>11}{'tau':>11}" * 2,
-    ]
-    for name, row in a.certificates.items():
-        lines.append(f"  {name:<12}" + "".join(f"{v:>11.3g}" if v == v else f"{'-':>11}" for c in row for v in c[:3]))
-    lines.append(f"  An epsilon of {a.norm:.3g} (the norm of the model) or more says nothing.")
-    if a.broken:
-        rest = a.num_points - len(a.forget)
-        lines.append(f"  After the step {a.broken} of the {rest} remaining points are misclassified, hence no scaling.")
-    return "\n".join(lines)
 
 
 def _retrained(a: ClassAudit) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,14 @@ def _by_retrained(a: Numbers, who: str) -> str:
 
 def paragraphs(a: Numbers) -> list[str]:
     """The rest of the answer: certificates, retrained model, step, hypotheses, every point."""
-    parts = [_about(a), _table(a), _retrained(a), sentence(a.worth, a.forget), _about_step(a), _about_hypotheses(a)]
+    parts = [
+        _about(a),
+        certificate_table(a),
+        _retrained(a),
+        sentence(a.worth, a.forget),
+        _about_step(a),
+        _about_hypotheses(a),
+    ]
     if a.outcome is not None:
         parts.insert(0, about_outcome(a.outcome))
     parts += [f"Warning: {text}." for text in a.warnings]
@@ -124,8 +132,8 @@ def _about(a: Numbers) -> str:
     )
 
 
-def _table(a: Numbers) -> str:
-    """Four certificates beside doing nothing, aligned."""
+def certificate_table(a: Any) -> str:
+    """Four certificates beside doing nothing, aligned: of an audit of two classes or of several."""
     lines = [
         "How well, by four certificates (nearby models that are nearly what training on the rest gives; epsilon = how "
         "nearly, 0 is exactly;\ndelta = slackness error; tau = 1 - cos of the angle between that model and yours):",

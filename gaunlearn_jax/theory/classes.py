@@ -16,6 +16,7 @@ from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.arrays import Mask, Numbers, Whole
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.theory.bound import Bound, bound_of, first_failing
+from gaunlearn_jax.theory.entries import pull_bounds, sharp_entries
 from gaunlearn_jax.theory.worst_case import EPS_D_MAX, PSI_MAX
 
 #: the coarse line speaks of exact KKT points: epsilon_1 and (C-1) delta_1 up to this
@@ -47,15 +48,12 @@ def multiplier_bounds(
     >>> print(f"{lower:.4f} {upper:.4f} {defined}")
     0.7804 0.9517 True
     """
-    psi, epsilon, delta = jnp.asarray(psi), jnp.asarray(epsilon), jnp.asarray(delta)
+    psi = jnp.asarray(psi)
     mu, proper = _cosine(psi, phi)
-    a = 1.0 - (m - 1) * mu
-    defined = proper & (a > 0)
-    safe = jnp.where(defined, a, 1.0)
     nu = _norm(classes)
-    b = nu / jnp.sqrt(jnp.where(proper, 1.0 - psi, 1.0)) + epsilon
-    upper = (b + jnp.sqrt(b**2 + 4 * safe * (classes - 1) * delta)) / (2 * safe)
-    return nu / jnp.sqrt(1.0 + psi) - (m - 1) * mu * upper - epsilon, upper, defined
+    smallest, shortest = jnp.sqrt(jnp.where(proper, 1.0 - psi, 1.0)) / nu, jnp.sqrt(1.0 + psi) / nu
+    found = pull_bounds(mu, smallest, shortest, epsilon, delta, m=m, constraints=classes - 1)
+    return found.lower, found.upper, proper & found.defined
 
 
 def sharp_classes(
@@ -73,13 +71,9 @@ def sharp_classes(
     retained = m - jnp.asarray(k)
     _, gamma, defined = multiplier_bounds(psi, phi, epsilon, delta, m=m, classes=classes)
     mu, _ = _cosine(psi, phi)
-    inner = 1.0 - (retained - 1) * mu
-    some = retained >= 1
-    count = jnp.where(some, retained, 1)
-    rho = k * gamma * mu * jnp.sqrt(count) / jnp.sqrt(jnp.where(inner > 0, inner, 1.0))
+    count = jnp.maximum(retained, 1)
     smallest = _norm(classes) * jnp.sqrt(count / (1.0 + psi + (count - 1) * phi))
-    reason = first_failing((some, Reason.FORGET_SIZE), (defined & (inner > 0), Reason.UNDEFINED))
-    return bound_of(epsilon + rho, delta, numerics.one_minus_cos_of_sine(jnp.asarray(rho / smallest)), reason)
+    return sharp_entries(mu, jnp.where(defined, gamma, jnp.inf), smallest, epsilon, delta, m=m, k=k)
 
 
 def coarse_classes(

@@ -79,9 +79,9 @@ BEYOND = [
     *of(
         "gaunlearn_jax/theory/classes.py",
         "tests/theory/test_class_bounds.py",
-        ("4 * safe * (classes - 1) * delta", "4 * safe * delta"),
-        ("return nu / jnp.sqrt(1.0 + psi)", "return nu / jnp.sqrt(1.0 - psi)"),
-        ("numerics.one_minus_cos_of_sine(jnp.asarray(rho / smallest))", "jnp.asarray(rho / smallest) ** 2"),
+        ("constraints=classes - 1", "constraints=1"),
+        ("jnp.sqrt(1.0 + psi) / nu", "jnp.sqrt(1.0 - psi) / nu"),
+        ("count / (1.0 + psi + (count - 1) * phi)", "count / (1.0 + psi)"),
         ("jnp.sqrt(2.0 * kept * (classes - 1) * (1.0 + psi))", "jnp.sqrt(2.0 * kept * (1.0 + psi))"),
         ("least = 1.0 - psi - (kept - 1)", "least = 1.0 - psi - 0 * (kept - 1)"),
         ("jnp.sqrt(jnp.sum(retained) / jnp", "jnp.sqrt(retained.shape[0] / jnp"),
