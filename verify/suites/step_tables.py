@@ -6,8 +6,7 @@ All are of exact KKT points and of the first size of the forget set.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +30,27 @@ NEAR = 2.0
 FEWEST = 4
 
 
+class Beside(NamedTuple):
+    """A row of the table of gaps beside a step's own: its label, its gaps, and those of doing nothing to compare."""
+
+    label: str
+    gap: str
+    nothing: str = "gap_nothing"
+
+
+#: what is shown below the row of a step
+BESIDE = {
+    "ascent": Beside("ascent, best constant (oracle)", "best_ascent"),
+    "neggrad_plus": Beside("neggrad_plus, best weight (oracle)", "best_neggrad_plus"),
+    "active_set": Beside("active_set, unchecked", "unchecked_active_set"),
+    "newton": Beside("newton, own target", "own_target_newton", "own_target_nothing"),
+}
+READING = (
+    "[lower, upper]: quartiles. An oracle knows the retrained model. unchecked: also where the signs fail, instead of "
+    "retraining. own target: the ridge minimiser, before and after, against the one trained without the points."
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """The lanes of one cell of a block."""
@@ -46,44 +66,57 @@ class Column:
 
     @property
     def names(self) -> list[str]:
-        """The steps, the library's first."""
-        found = [key.removeprefix("gap_") for key in self.results if key.startswith("gap_")]
-        order = [*STEPS.names, *sorted(found)]
-        return sorted(found, key=order.index)
+        """The steps."""
+        return [key.removeprefix("gap_") for key in self.results if key.startswith("gap_")]
 
     @property
     def here(self) -> np.ndarray:
-        """The lanes that were solved and have something to forget."""
+        """The lanes that were solved and have something to forget: doing nothing leaves more than rounding does."""
         solved = limit_first(self.results["solved"]).astype(bool)
-        return self.block.at(self.cell) & solved & (limit_first(self.results["gap_nothing"]) > SAME)
+        least = np.maximum(SAME, limit_first(self.results["rounding"]))
+        return self.block.at(self.cell) & solved & (limit_first(self.results["gap_nothing"]) > least)
 
     def values(self, name: str) -> np.ndarray:
         return limit_first(self.results[name])[self.here]
 
 
-def _made(columns: list[Column], title: str, entry: Callable[[Column, str], str], sentences: list[str]) -> Table:
-    names = list(dict.fromkeys(name for column in columns for name in column.names))
+def _names(columns: list[Column]) -> list[str]:
+    """The steps of some columns, the library's first."""
+    names = {name for column in columns for name in column.names}
     order = [*STEPS.names, *sorted(names)]
-    rows = [
-        [name, *(entry(column, name) if name in column.names else "" for column in columns)]
-        for name in sorted(names, key=order.index)
-    ]
-    return Table(title, ["step", *(column.head for column in columns)], rows, tuple(sentences))
+    return sorted(names, key=order.index)
 
 
 def gap_table(columns: list[Column]) -> Table:
     """Median gap over that of doing nothing, the share of instances with a smaller one, the share that is valid."""
 
-    def entry(column: Column, name: str) -> str:
-        gap, before = column.values(f"gap_{name}"), column.values("gap_nothing")
-        if not gap.size:
+    def entry(column: Column, gap: str, nothing: str, valid: str = "") -> str:
+        if gap not in column.results:
+            return ""
+        after, before = column.values(gap), column.values(nothing)
+        if not after.size:
             return "-"
-        valid = np.mean(column.values(f"valid_{name}"))
-        text = f"{np.median(gap / before):.2g} {np.mean(gap < before):.0%}"
-        return text + (f", {valid:.0%} valid" if valid < 1 else "")
+        low, middle, high = np.quantile(after / before, (0.25, 0.5, 0.75))
+        text = f"{middle:.2g} [{low:.2g}, {high:.2g}] {np.mean(after < before):.0%}"
+        share = np.mean(column.values(valid)) if valid else 1.0
+        return text + (f", {share:.0%} valid" if share < 1 else "")
 
+    rows = []
+    for name in _names(columns):
+        rows.append([name, *(entry(column, f"gap_{name}", "gap_nothing", f"valid_{name}") for column in columns)])
+        more = BESIDE.get(name)
+        if more is not None and any(more.gap in column.results for column in columns):
+            rows.append([more.label, *(entry(column, more.gap, more.nothing) for column in columns)])
     title = "median gap to the retrained model over that of doing nothing; share of instances nearer than nothing"
-    return _made(columns, title, entry, [text for column in columns for text in _of_own_steps(column)])
+    said = [READING, *(text for column in columns for text in [*_left_out(column), *_of_own_steps(column)])]
+    return Table(title, ["step", *(column.head for column in columns)], rows, tuple(said))
+
+
+def _left_out(column: Column) -> list[str]:
+    """How many of the instances a column is made from, where it is not all."""
+    count, drawn = int(np.sum(column.here)), int(np.sum(column.block.at(column.cell)))
+    text = f"{column.head}: {count} of {drawn} instances; the others are not solved or have nothing to forget"
+    return [text] if count < drawn else []
 
 
 def _of_own_steps(column: Column) -> list[str]:
@@ -153,7 +186,10 @@ def metric_table(columns: list[Column]) -> Table:
         f"models; detected by a membership test at {FALSE_ALARMS:.0%} false alarms, exact 95 % interval; relearning "
         "steps"
     )
-    return _made(columns, title, entry, [_of_nothing(column) for column in columns])
+    rows = [
+        [name, *(entry(column, name) if name in column.names else "" for column in columns)] for name in _names(columns)
+    ]
+    return Table(title, ["step", *(c.head for c in columns)], rows, tuple(_of_nothing(column) for column in columns))
 
 
 def _of_nothing(column: Column) -> str:

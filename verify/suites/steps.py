@@ -21,7 +21,7 @@ from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.unlearn import STEPS, Step, Unlearned
 from verify.instances.records import Record, Shape
 from verify.suites.check import check
-from verify.suites.drawing import STYLES, limit_first
+from verify.suites.drawing import STYLES
 from verify.suites.finding import NOTHING, Explanation, Finding, View, found, middle, view
 from verify.suites.step_tables import Column, gap_table, metric_table
 from verify.suites.step_theorems import OWN, Scene, of_any
@@ -57,7 +57,7 @@ def _evaluated(
     scene = Scene(e)
     best = ga.unlearn.from_params(net, record.data, point, forget, e.first.params)
     best = dataclasses.replace(best, orthogonal_norm=jnp.zeros(()))
-    out: Results = {"solved": scene.solved}
+    out: Results = {"solved": scene.solved, "rounding": (scene.error / scene.near.norm) ** 2}
     out |= {f"{key}_of_retrained": value for key, value in first_point(e, best).items()}
     known = [step for step in steps if not (step.linear_only and e.problem.kinked)]
     after = {step.name: outcome(e, scene, step) for step in known}
@@ -119,12 +119,11 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         for block in (block for block in blocks if block.shape.model == model):
             results = block.results[SUITE.name]
             names = [name for name in STEPS.names if f"gap_{name}" in results]
-            solved = limit_first(results["solved"]).astype(bool)
-            before = limit_first(results["gap_nothing"])
             for cell in grid.cells(block.shape.source):
-                here = block.at(cell) & solved & (before > 0)
-                if np.any(here):
-                    ratios = np.stack([limit_first(results[f"gap_{n}"])[here] / before[here] for n in names], axis=1)
+                column = Column(block, results, cell)
+                if np.any(column.here):
+                    before = column.values("gap_nothing")
+                    ratios = np.stack([column.values(f"gap_{name}") / before for name in names], axis=1)
                     _profile(ax, np.maximum(ratios, LEAST), f"{block.shape.source}, d = {cell.d:.0e}", at)
                     at += 1
         ax.axhline(1.0, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
@@ -171,9 +170,10 @@ def find(blocks: list[Any], grid: Any) -> Finding:
 def _ratios(seen: View) -> dict[str, float]:
     """{step: median gap over that of doing nothing, in the lowest dimension}."""
     before = seen.values("gap_nothing", seen.low)
+    left = before > seen.values("rounding", seen.low)
     names = [name.removeprefix("gap_") for name in seen.block.results[SUITE.name] if name.startswith("gap_")]
     names = [name for name in names if name not in ("nothing", "retraining")]
-    return {name: middle(seen.values(f"gap_{name}", seen.low)[before > 0] / before[before > 0]) for name in names}
+    return {name: middle(seen.values(f"gap_{name}", seen.low)[left] / before[left]) for name in names}
 
 
 SUITE = Suite(
