@@ -104,7 +104,7 @@ def paragraphs(a: Numbers) -> list[str]:
         _about_hypotheses(a),
     ]
     if a.outcome is not None:
-        parts.insert(0, about_outcome(a.outcome))
+        parts = [about_outcome(a.outcome), parts[0], "For comparison, one step of ascent on that model:", *parts[1:]]
     parts += [f"Warning: {text}." for text in a.warnings]
     return [*parts, about_every_point(a.every_point)] if a.every_point is not None else parts
 

@@ -45,9 +45,10 @@ BESIDE = {
     "active_set": Beside("active_set, unchecked", "unchecked_active_set"),
     "newton": Beside("newton, own target", "own_target_newton", "own_target_nothing"),
 }
-READING = (
-    "[lower, upper]: quartiles. An oracle knows the retrained model. unchecked: also where the signs fail, instead of "
-    "retraining. own target: the ridge minimiser, before and after, against the one trained without the points."
+TITLE = (
+    "median gap to the retrained model over that of doing nothing [quartiles]; share of instances nearer than nothing "
+    "(oracle: with the retrained model at hand; unchecked: even where the signs fail; own target: between minimisers "
+    "with a ridge)"
 )
 
 
@@ -107,9 +108,8 @@ def gap_table(columns: list[Column]) -> Table:
         more = BESIDE.get(name)
         if more is not None and any(more.gap in column.results for column in columns):
             rows.append([more.label, *(entry(column, more.gap, more.nothing) for column in columns)])
-    title = "median gap to the retrained model over that of doing nothing; share of instances nearer than nothing"
-    said = [READING, *(text for column in columns for text in [*_left_out(column), *_of_own_steps(column)])]
-    return Table(title, ["step", *(column.head for column in columns)], rows, tuple(said))
+    said = [text for column in columns for text in [*_left_out(column), *_of_own_steps(column)]]
+    return Table(TITLE, ["step", *(column.head for column in columns)], rows, tuple(said))
 
 
 def _left_out(column: Column) -> list[str]:
@@ -123,7 +123,9 @@ def _of_own_steps(column: Column) -> list[str]:
     """What was found of each step of a user's own."""
     out = []
     for name in (name for name in column.names if f"moved_{name}" in column.results):
-        gap, before, moved = (column.values(f"{key}") for key in (f"gap_{name}", "gap_nothing", f"moved_{name}"))
+        gap, before, moved, exact = (
+            column.values(key) for key in (f"gap_{name}", "gap_nothing", f"moved_{name}", f"retrained_{name}")
+        )
         where = f"{name} ({column.head})"
         if not gap.size:
             out.append(f"{where}: nothing was solved, so nothing can be said")
@@ -131,6 +133,11 @@ def _of_own_steps(column: Column) -> list[str]:
             out.append(f"{where}: does nothing; the model is left as it is on every instance, and counts as undecided")
         elif np.all(gap <= SAME):
             out.append(f"{where}: is the retrained model on every instance")
+        elif np.all(exact | (gap <= SAME)):
+            out.append(
+                f"{where}: is a retrained model on every instance, an exact KKT point of the retained points; the one "
+                f"that gaps are measured from on {np.mean(gap <= SAME):.0%}"
+            )
         else:
             word = "nearer to" if np.median(gap) < np.median(before) else "FARTHER from"
             out.append(

@@ -24,7 +24,7 @@ from verify.suites.check import check
 from verify.suites.drawing import STYLES
 from verify.suites.finding import NOTHING, Explanation, Finding, View, found, middle, view
 from verify.suites.step_tables import Column, gap_table, metric_table
-from verify.suites.step_theorems import OWN, Scene, of_any
+from verify.suites.step_theorems import OWN, Scene, is_retrained, of_any
 from verify.suites.suite import Evaluation, Results, Suite, Table
 
 #: the steps of this library; any other one is claimed to be better than nothing
@@ -73,13 +73,16 @@ def _evaluated(
 
 
 def _better(scene: Scene, name: str, one: Unlearned, nothing: Unlearned) -> Results:
-    """What is claimed of a user's own step, and how far it moves the model."""
-    gap, before = scene.gap(one), scene.gap(nothing)
+    """What is claimed of a user's own step, how far it moves the model, and whether that is retrained: theta* is one of
+    several exact solutions of a network, and any of them is as good."""
+    retrained = is_retrained(scene, one) if scene.e.problem.kinked else jnp.asarray(False)
+    gap, before = jnp.where(retrained, 0.0, scene.gap(one)), scene.gap(nothing)
     slip = scene.error / scene.near.norm
     error = 2 * jnp.sqrt(2 * (gap + before)) * slip + slip**2
     return {
         f"{name}/better/gap": check(gap, before, error, converged=scene.solved),
         f"moved_{name}": scene.gap(one, scene.outcome(nothing)),
+        f"retrained_{name}": retrained,
     }
 
 
@@ -150,7 +153,9 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     if not seen.dims:
         return NOTHING
     ratio = _ratios(seen)
-    best, worst = min(ratio, key=lambda n: ratio[n]), max(ratio, key=lambda n: ratio[n])
+    beside = {name: value for name, value in ratio.items() if name != "ascent"}
+    best, worst = min(beside, key=lambda n: beside[n]), max(beside, key=lambda n: beside[n])
+    others = f"{best} {{best}}" + (f", {worst} {{worst}}" if worst != best else "")
     farther = sum(value > 1 for value in ratio.values())
     other: dict[str, float] = {}
     for block in (block for block in blocks if len(block.d)):
@@ -160,7 +165,7 @@ def find(blocks: list[Any], grid: Any) -> Finding:
     more = "{farther:d} of {steps:d} steps end farther than doing nothing"
     caveat = more if farther else "a common mean turns that round"
     return found(
-        f"at d = {{low:d}} ascent leaves {{ascent}} of doing nothing's gap, {best} {{best}}, {worst} {{worst}}",
+        f"at d = {{low:d}} ascent leaves {{ascent}} of doing nothing's gap, {others}",
         f"of {source} ascent leaves {{elsewhere}}" if len(other) > 1 else caveat,
         low=seen.low, ascent=ratio["ascent"], best=ratio[best], worst=ratio[worst], farther=farther, steps=len(ratio),
         elsewhere=other[source],
