@@ -67,7 +67,8 @@ def orthogonal_ascent(net: Any, data: Dataset, point: KKTPoint, forget: Mask) ->
     """theta - (I - P_0) h, with P_0 the projection onto the gradients of the retained margins, in all weights at once
     and as automatic differentiation has them (at a kink the slope below zero).
 
-    Retained margins stay as they are to first order where no pair is at a kink. For linear models it is `projection`.
+    Retained margins stay as they are to first order where no pair is at a kink. For linear models it is the subspace
+    "all" of `projected_ascent`.
     Source: docs/theory, Steps that keep retained directions.
     """
     ascent = gradient_ascent(net, data, point, forget)

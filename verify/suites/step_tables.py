@@ -24,7 +24,7 @@ from verify.suites.suite import Results, Table
 
 #: a gap below which two models are the same
 SAME = 1e-20
-#: doing nothing passes a metric that comes within this factor of what two ensembles of retrained models score
+#: a step passes a metric on which it comes within this factor of what two ensembles of retrained models score
 NEAR = 2.0
 #: instances that a metric needs, in each half
 FEWEST = 4
@@ -200,14 +200,25 @@ def metric_table(columns: list[Column]) -> Table:
 
 
 def _of_nothing(column: Column) -> str:
-    """Which of the metrics doing nothing passes in a cell."""
-    nothing, goal = scores(column, "nothing"), scores(column, "of_retrained")
-    if nothing is None or goal is None:
+    """Which of the metrics doing nothing passes in a cell, and which those steps pass that are farther than nothing."""
+    goal, before = scores(column, "of_retrained"), column.values("gap_nothing")
+    if goal is None:
         return f"{column.head}: too few instances for the popular metrics"
-    passed = {
-        "divergence": nothing.divergence <= NEAR * goal.divergence,
-        "membership": nothing.interval[0] <= FALSE_ALARMS,
-        "relearning": NEAR * nothing.relearning >= goal.relearning,
+    passed = {name: _passed(column, name, goal) for name in _names([column])}
+    told = f"{column.head}: doing nothing passes {', '.join(passed['nothing']) or 'none of them'}"
+    farther = [name for name in passed if np.median(column.values(f"gap_{name}") / before) > 1 and passed[name]]
+    said = "; ".join(f"{name} passes {', '.join(passed[name])}" for name in farther)
+    return told + (f"; farther than nothing, {said}" if farther else "")
+
+
+def _passed(column: Column, name: str, goal: Scores) -> list[str]:
+    """The metrics on which a step comes near what retrained models score."""
+    mine = scores(column, name)
+    if mine is None:
+        return []
+    passes = {
+        "divergence": mine.divergence <= NEAR * goal.divergence,
+        "membership": mine.interval[0] <= FALSE_ALARMS,
+        "relearning": NEAR * mine.relearning >= goal.relearning,
     }
-    names = [name for name, passes in passed.items() if passes]
-    return f"{column.head}: doing nothing passes {', '.join(names) or 'none of them'}"
+    return [metric for metric, good in passes.items() if good]

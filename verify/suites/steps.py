@@ -191,7 +191,7 @@ SUITE = Suite(
     find=find,
     explain=Explanation(
         hypotheses="those of each step; Theorem T (the ball) asks for none",
-        meaning="fifteen ways to unlearn under the same certificates, beside doing nothing and retraining",
+        meaning="fourteen ways to unlearn under the same certificates, beside doing nothing and retraining",
         false_if="an outcome of a step outside what is proved of that step",
     ),
 )
