@@ -43,6 +43,15 @@ class Shrunk(Scene):
         return self.whole(point.params, point.orthogonal_norm), jnp.zeros(())
 
 
+class Worse(Scene):
+    """A projection certificate whose errors are twice as large, and more."""
+
+    def __init__(self, e):
+        super().__init__(e)
+        near = self.near
+        self.near = dataclasses.replace(near, epsilon=2 * near.epsilon, delta=near.delta + 1.0, tau=4 * near.tau)
+
+
 class Elsewhere(Scene):
     """A ball on the other side."""
 
@@ -77,6 +86,8 @@ def wrong(e) -> dict[str, Check]:
     add("small", "retraining", after["retraining"], at=small)
     for name in ("ascent", "nothing", "projection"):
         add("small", name, after[name], of_any, small)
+    add("worse", "ascent", after["ascent"], at=Worse(e))
+    add("ascended", "projection", after["ascent"])
     add("elsewhere", "nothing", after["nothing"], of_any, Elsewhere(e))
     if not e.problem.kinked:
         with mock.patch.object(ridge, "newton_step", lambda p, w, _, mu: right_newton(p, w, jnp.ones(e.m, bool), mu)):
@@ -124,7 +135,10 @@ test_it_can_fail = lanes.can_fail(
     ("repaired", {"certificate": "repaired:fine_tuning", "strength": "time"}, 60),
     ("repaired", {"certificate": "repaired:fine_tuning", "strength": "loss"}, 60),
     ("repaired", {"certificate": "repaired:nothing"}, 60),
+    *(("worse", {"certificate": "worse:ascent", "quantity": name}, 60) for name in ("epsilon", "delta", "tau")),
+    *(("ascended", {"certificate": "ascended:projection", "quantity": name}, 60) for name in ("delta", "margin")),
     ("trusted", {"certificate": "trusted:active_set", "quantity": "epsilon"}, 20),
+    ("trusted", {"certificate": "trusted:active_set", "quantity": "distance"}, 20),
     ("full", {"certificate": "full:newton", "strength": "woodbury"}, 40),
     ("full", {"certificate": "full:newton", "strength": "thales"}, 40),
     ("other", {"certificate": "other:influence", "quantity": "distance"}, 20),
