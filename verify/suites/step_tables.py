@@ -74,8 +74,11 @@ class Column:
     def here(self) -> np.ndarray:
         """The lanes that were solved and have something to forget: doing nothing leaves more than rounding does."""
         solved = limit_first(self.results["solved"]).astype(bool)
-        least = np.maximum(SAME, limit_first(self.results["rounding"]))
-        return self.block.at(self.cell) & solved & (limit_first(self.results["gap_nothing"]) > least)
+        before = limit_first(self.results["gap_nothing"])
+        left = before > SAME
+        if "rounding" in self.results:  # results of earlier versions have none
+            left &= before > limit_first(self.results["rounding"])
+        return self.block.at(self.cell) & solved & left
 
     def values(self, name: str) -> np.ndarray:
         return limit_first(self.results[name])[self.here]
@@ -123,8 +126,9 @@ def _of_own_steps(column: Column) -> list[str]:
     """What was found of each step of a user's own."""
     out = []
     for name in (name for name in column.names if f"moved_{name}" in column.results):
-        gap, before, moved, exact = (
-            column.values(key) for key in (f"gap_{name}", "gap_nothing", f"moved_{name}", f"retrained_{name}")
+        gap, before, moved = (column.values(key) for key in (f"gap_{name}", "gap_nothing", f"moved_{name}"))
+        exact = (
+            column.values(f"retrained_{name}") if f"retrained_{name}" in column.results else np.zeros(gap.shape, bool)
         )
         where = f"{name} ({column.head})"
         if not gap.size:

@@ -175,7 +175,8 @@ def find(blocks: list[Any], grid: Any) -> Finding:
 def _ratios(seen: View) -> dict[str, float]:
     """{step: median gap over that of doing nothing, in the lowest dimension}."""
     before = seen.values("gap_nothing", seen.low)
-    left = before > seen.values("rounding", seen.low)
+    known = "rounding" in seen.block.results[SUITE.name]  # results of earlier versions have none
+    left = before > (seen.values("rounding", seen.low) if known else 0.0)
     names = [name.removeprefix("gap_") for name in seen.block.results[SUITE.name] if name.startswith("gap_")]
     names = [name for name in names if name not in ("nothing", "retraining")]
     return {name: middle(seen.values(f"gap_{name}", seen.low)[left] / before[left]) for name in names}
