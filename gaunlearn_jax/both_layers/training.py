@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,14 @@ def _train(
     return Trained(weights, q, off, jnp.maximum(status, data.status))
 
 
-@staged
+def _settled(
+    path: _Carry, gram: Float[Array, "m m"], labels: PerPoint, z0: PerPair, *more: Any, **static: Any
+) -> _Carry:
+    """The same coefficients with the pre-activations that they have here."""
+    return path._replace(z=z0 + numerics.matmul(path.coefficients, gram))
+
+
+@functools.partial(staged, settled=_settled)
 def _flow(
     gram: Float[Array, "m m"],
     labels: PerPoint,

@@ -160,7 +160,13 @@ class _Path(NamedTuple):
     smoothed_margin: Float[Array, "h"]
 
 
-@staged
+def _settled(path: _Path, problem: MarginProblem, mask: Mask, initial: Params, *more: Any, **static: Any) -> _Path:
+    """The same coefficients with the pre-activations that they have here."""
+    z = problem.preactivations(initial) + numerics.matmul(path.coefficients, problem.gram())
+    return path._replace(preactivations=z)
+
+
+@functools.partial(staged, settled=_settled)
 def _descend(
     problem: MarginProblem,
     mask: Mask,
