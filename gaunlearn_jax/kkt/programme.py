@@ -198,27 +198,31 @@ def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
     """Whether (lambda, c), made feasible, proves that no W has F_a(W) >= b_a for all a: a ray, sum v c x = 0 with
     sum b_a lambda_a > 0, where sum b_a lambda_a <= sum lambda_a F_a(W) <= <sum v c x, W>.
 
-    In floats: every such W has norm FAR or more, in the units of `unit_scaled`, and not because independent rows nearly
-    cancel, which a large W could answer: `dependent`. Source: docs/theory, Pattern loop.
+    In floats: every such W has norm FAR or more, in the units of `unit_scaled`. So it is for a large W too, where
+    independent rows nearly cancel; for a ray they must cancel coefficient by coefficient: `independent_size`.
+    Source: docs/theory, Pattern loop.
     """
     lam, c = made_feasible(p, lam, c)
     pull = jnp.sum(p.target * lam)
     square = jnp.sum(c * gradient(p, c)) + RAY_ROUNDING * numerics.unit() * jnp.sum(c * magnitudes(p, c))
-    far = (pull > 0) & (pull**2 > FAR**2 * square)
-    # a loop of one round at most, so that it costs nothing where no lane is suspect
-    return lax.while_loop(lambda s: s[0], lambda _: (jnp.asarray(False), dependent(p, c)), (far, jnp.asarray(False)))[1]
+    suspect = (pull > 0) & (pull**2 > FAR**2 * square)
+
+    def look(_: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.asarray(False), pull > FAR * independent_size(p, c)
+
+    # a loop of one round at most: it costs nothing where no lane is suspect
+    return lax.while_loop(lambda s: s[0], look, (suspect, jnp.asarray(False)))[1]
 
 
-def dependent(p: Programme, c: PerEntry) -> Bool[Array, ""]:
-    """Whether the sums v_j c_j of rows, written in a maximal independent set of rows, have only coefficients that
-    vanish, up to 1/FAR of the terms that make them."""
-    independent = jnp.diagonal(numerics.sweep(p.gram, jnp.diagonal(p.gram) > 0)) < 0
-    others = numerics.sweep(p.gram, independent)
-    others = jnp.where(independent[:, None] & ~independent, others, 0.0)
+def independent_size(p: Programme, c: PerEntry) -> Float[Array, ""]:
+    """The largest |a_je| ||x_e||, where sum_e v_je c_je x_e = sum_e a_je x_e with e over a maximal set of independent
+    rows: 0 only if the sums are."""
+    sizes = jnp.diagonal(p.gram)
+    independent = jnp.diagonal(numerics.sweep(p.gram, sizes > 0)) < 0
+    others = jnp.where(independent[:, None] & ~independent, numerics.sweep(p.gram, independent), 0.0)
     made = p.amplitudes * c
-    left = jnp.where(independent, made + numerics.matmul(made, others.T), 0.0)
-    terms = jnp.abs(made) + numerics.matmul(jnp.abs(made), jnp.abs(others).T)
-    return jnp.max(jnp.abs(left)) * FAR <= jnp.max(terms)
+    coefficients = jnp.where(independent, made + numerics.matmul(made, others.T), 0.0)
+    return jnp.max(jnp.abs(coefficients) * jnp.sqrt(sizes))
 
 
 def size_of(p: Programme, c: PerEntry) -> PerConstraint:

@@ -160,8 +160,13 @@ MUTANTS = [
     *of(
         "gaunlearn_jax/kkt/programme.py",
         "tests/kkt/test_class_networks.py",
-        ("(pull**2 > FAR**2 * square)", "(pull**2 > square)"),
         ("FAR, RAY_ROUNDING = 1e6, 256", "FAR, RAY_ROUNDING = 1e30, 256"),
+    ),
+    *of(
+        "gaunlearn_jax/kkt/programme.py",
+        "tests/known_answers/test_complementarity.py",
+        ("pull > FAR * independent_size(p, c)", "pull > 0"),
+        ("independent[:, None] & ~independent", "independent[:, None] & independent"),
     ),
     *of(
         "gaunlearn_jax/theory/scale_free.py",
