@@ -166,7 +166,7 @@ MUTANTS = [
         "gaunlearn_jax/kkt/programme.py",
         "tests/known_answers/test_complementarity.py",
         ("pull > FAR * independent_size(p, c)", "pull > 0"),
-        ("independent[:, None] & ~independent", "independent[:, None] & independent"),
+        ("made + numerics.matmul(made, others.T)", "made - numerics.matmul(made, others.T)"),
     ),
     *of(
         "gaunlearn_jax/theory/scale_free.py",
