@@ -60,8 +60,8 @@ def test_csizmadia(n: int) -> None:
 
 @pytest.mark.parametrize("t", [1e-2, 1e-4, 1e-6, 0.0])
 def test_far_is_not_nowhere(t: float) -> None:
-    """w = (1, 2/t) for the points (1, 0) and (-1, t), and nothing for t = 0, of which (1, 1) is the proof. A third point
-    (0, 1), in the span of the others, asks for nothing."""
+    """w = (1, 2/t) for the points (1, 0) and (-1, t), and nothing for t = 0, of which (1, 1) is the proof. A third
+    point (0, 1), in the span of the others, asks for nothing."""
     found = attempted(np.array([[1.0, 0.0], [-1.0, t], [0.0, 1.0]]), np.ones(3))
     assert bool(found.infeasible) == (t == 0)
     if t > 0:
