@@ -23,6 +23,7 @@ from gaunlearn_jax.stages import cut, programmes
 from tests.base.test_rounding import rounded
 from verify.instances.grid import Grid
 from verify.run.compute import run_blocks
+from verify.run.environment import environment
 from verify.suites.registry import CLAIMS
 from verify.suites.suite import lane
 
@@ -92,6 +93,18 @@ def test_each_place_has_its_arithmetic(on_host: None, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(got["x"], x + 0.5)
     stages = sweep.compiled(lane_of).stages((jax.ShapeDtypeStruct((4,), float),))
     assert len(stages.device_functions()) == 2  # of those that are measured again
+
+
+def test_a_run_says_where_its_verdicts_were_made(on_host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "_ASSUMED", [COARSE])
+    found = environment([], None)
+    assert found["certify_on"] == "cpu"
+    assert found["rounding"]["unit"] == rounding.IEEE.unit
+    assert found["device_rounding"]["unit"] == COARSE.unit
+    placing.certify_on("device")
+    found = environment([], None)
+    assert found["rounding"]["unit"] == COARSE.unit
+    assert not found.keys() & {"certify_on", "device_rounding"}
 
 
 def two_devices() -> None:
