@@ -201,6 +201,15 @@ MUTANTS = [
         ("square / (1 + math.sqrt(1 + square))", "0 * square"),
     ),
     *of(
+        "gaunlearn_jax/unlearn/projected.py",
+        "tests/unlearn/test_step_conformance.py",
+        ("problem.gradients(problem.slopes(point.preactivations))", "problem.gradients(point.selection)"),
+        (
+            "numerics.orthonormal_basis(flat, problem.constraints_of(~forget))",
+            "numerics.orthonormal_basis(flat, problem.constraints_of(forget))",
+        ),
+    ),
+    *of(
         "gaunlearn_jax/unlearn/certificates.py",
         CERTIFICATES,
         ("params=point.params - scale * outside", "params=point.params - outside"),
