@@ -33,6 +33,7 @@ def forgotten() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Programmes are kept here alone."""
+
     def use_cache_of_jax(used: bool) -> None:
         jax.config.update("jax_enable_compilation_cache", used)
         compilation_cache.reset_cache()  # JAX decides once whether it uses its cache
