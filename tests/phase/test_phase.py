@@ -94,7 +94,7 @@ def test_an_instance_that_the_step_leaves_alone_has_no_answer() -> None:
     column = {name: found[..., i] for i, name in enumerate(lanes.COLUMNS)}
     moved = column["moved"] == 1
     assert 0 < np.mean(moved) < 1
-    for name in ("better", "proved", "hundredth", "leverage"):
+    for name in ("better", "proved", "hundredth", "leverage", "ratio"):
         np.testing.assert_array_equal(np.isnan(column[name]), ~moved)
     share = picture.shares(spec, found)["better"][0, 0]
     assert share == np.mean(column["better"][0, 0][moved[0, 0]])
@@ -142,12 +142,17 @@ def test_the_command_writes_pictures_a_table_and_a_page(tmp_path, capsys) -> Non
 
 
 def test_every_panel_has_a_map_and_the_lines_that_speak_of_it(table) -> None:
+    """Panels on which no instance answers yes are named, not drawn; cells have one size, ticks name their values."""
     pytest.importorskip("matplotlib")
-    drawn = picture.figure(plane(), picture.shares(plane(), table))
-    panels = [ax for ax in drawn.axes if ax.get_title()]
-    assert len(panels) == len(picture.PANELS)
-    for ax in panels:
-        assert any(
-            line.get_linestyle() == "--" and line.get_ydata()[0] == guides.equicorrelated(9) for line in ax.lines
-        )
+    found = picture.shares(plane(), table)
+    drawn = picture.figure(plane(), found)
+    panels = {ax.get_title(): ax for ax in drawn.axes if ax.get_title()}
+    there = [name for name in picture.PANELS if np.any(found[name] > 0)]
+    assert list(panels) == [picture.PANELS[name] for name in there]
+    assert "sharp" not in there
+    assert "on no instance: hypotheses, sharp" in drawn.get_suptitle()
+    line = 1.5 + (guides.equicorrelated(9) - 0.5) / (0.6 - 0.5)  # between the second and the third value of c
+    for ax in panels.values():
+        assert any(one.get_linestyle() == "--" and one.get_ydata()[0] == pytest.approx(line) for one in ax.lines)
         assert len(ax.collections) == 2  # the map, and the line of the criterion
+        assert [text.get_text() for text in ax.get_yticklabels()] == ["0.1", "0.5", "0.6", "0.9"]

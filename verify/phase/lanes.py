@@ -24,8 +24,8 @@ from verify.instances.records import Shape, lane_arguments
 from verify.phase.plane import Place, Plane
 from verify.run.compute import fill
 
-#: columns of a lane: is it solved, does the step move it at all (the point carries the model), then the questions (1, 0,
-#: NaN where they have no answer, as those that compare the step with nothing where it moves nothing), measured numbers
+#: columns of a lane: is it solved, does the step move it at all (the point carries the model), the questions (1, 0, NaN
+#: where they have no answer: nothing is compared with a step that moves nothing), measured numbers
 QUESTIONS = ("hypotheses", "sharp", "scale_free", "instance", "ball", "proved", "better", "hundredth", "criterion")
 COLUMNS = ("solved", "moved", *QUESTIONS, "leverage", "ratio")
 #: a hundredth of the gap of doing nothing
@@ -99,7 +99,7 @@ def _answers(
         "hundredth": if_moved(ratio <= HUNDREDTH),
         "criterion": jnp.asarray(jnp.nan),
         "leverage": p.leverage,
-        "ratio": ratio,
+        "ratio": if_moved(ratio),
     }
     if problem.layout is None:
         free = bounds.scale_free(problem, forget, *measured)
