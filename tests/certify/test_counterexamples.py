@@ -37,7 +37,7 @@ def judged_only(suite: Suite) -> Suite:
     )
 
 
-CLAIMS = ["linear", "relu", "retrain", "identity", "estimators", "activations", "multipliers"]
+CLAIMS = ["linear", "relu", "retrain", "identity", "estimators", "activations", "multipliers", "worthwhile"]
 SUITES = tuple(judged_only(suite) for suite in registry.select(CLAIMS))
 
 

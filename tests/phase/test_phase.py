@@ -88,8 +88,8 @@ def test_what_is_proved_is_true_and_bounds_are_ordered(table) -> None:
 
 
 def test_an_instance_that_the_step_leaves_alone_has_no_answer() -> None:
-    """Of 12 points in 16 dimensions some carry nothing: forgetting one of them is right as it stands, not worse."""
-    spec = plane(source="gaussian", x="d=16,20", y="k=1,2", points=12, seeds=12)
+    """Of ten points in 12 dimensions some carry nothing: forgetting one of them is right as it stands, not worse."""
+    spec = plane(source="gaussian", x="d=12,14", y="k=1,2", seeds=12)
     found = lanes.compute(spec, None, {})
     column = {name: found[..., i] for i, name in enumerate(lanes.COLUMNS)}
     moved = column["moved"] == 1
@@ -155,4 +155,5 @@ def test_every_panel_has_a_map_and_the_lines_that_speak_of_it(table) -> None:
     for ax in panels.values():
         assert any(one.get_linestyle() == "--" and one.get_ydata()[0] == pytest.approx(line) for one in ax.lines)
         assert len(ax.collections) == 2  # the map, and the line of the criterion
-        assert [text.get_text() for text in ax.get_yticklabels()] == ["0.1", "0.5", "0.6", "0.9"]
+    first = next(iter(panels.values()))
+    assert [text.get_text() for text in first.get_yticklabels()] == ["0.1", "0.5", "0.6", "0.9"]

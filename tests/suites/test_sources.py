@@ -70,7 +70,7 @@ def test_it_holds_on_every_source(table):
 
 test_it_can_fail = pytest.mark.slow(
     lanes.can_fail(
-        ("wrong", {"quantity": "angle"}, 12),
+        ("wrong", {"strength": "certificate"}, 12),
         ("wrong", {"strength": "scale_free", "quantity": "epsilon", "theta": "limit"}, 10),
     )
 )

@@ -12,10 +12,10 @@ from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.theory.closeness import certified_ball
 from gaunlearn_jax.theory.worthwhile import TIE, angle, certified, gap_ratio, parts
-from verify.suites.check import check
+from verify.suites.check import gaps_in_order
 from verify.suites.drawing import STYLES, limit_first
 from verify.suites.finding import NOTHING, Explanation, Finding, Shown, found, middle
-from verify.suites.suite import Evaluation, Results, Suite, Table, bound_of, unless
+from verify.suites.suite import Derived, Evaluation, Results, Suite, Table, bound_of, unless
 
 #: the worst-case bounds that are compared: of squared norms near 1, and of any norms
 STRENGTHS = ("sharp", "scale_free")
@@ -31,7 +31,7 @@ def evaluate(e: Evaluation) -> Results:
     moved = numerics.norm(point.params - e.hat) > 0
     proved = moved & certified(p, certified_ball(e.problem, near, e.forget), e.hat, point.orthogonal_norm)
     out: Results = {
-        "step/certificate/angle": check(step, nothing, TIE, reason=unless(proved, Reason.DATA), converged=solved),
+        "step/certificate/tau": gaps_in_order(step, nothing, reason=unless(proved, Reason.DATA), converged=solved),
         "solved": solved, "leverage": p.leverage, "ratio": gap_ratio(step, nothing),
         "better": moved & (step < nothing - TIE),
     }  # fmt: skip
@@ -152,6 +152,7 @@ SUITE = Suite(
     find=find,
     tables=tables,
     models=("linear",),
+    derived={"step/certificate/tau": Derived("worthwhile/certificate", solution=True)},
     others=True,
     explain=Explanation(
         hypotheses="the scale-free bound: (m - 1) times the largest cosine below 1, nothing of norms. The certificate: "
