@@ -152,6 +152,7 @@ SUITE = Suite(
     find=find,
     tables=tables,
     models=("linear",),
+    theorem="M",
     derived={"step/certificate/tau": Derived("worthwhile/certificate", solution=True)},
     others=True,
     explain=Explanation(
