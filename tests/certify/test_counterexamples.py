@@ -64,7 +64,7 @@ def test_files_of_healthy_lanes_are_proved_whole(tmp_path):
         open_ = [s for s in statements.check_file(path).statements if s.answer != "proved"]
         assert not [s for s in open_ if not (free and s.name == "original.feasibility")], path.name
         seen.add((document["inequality"] or document["bound"])["name"])
-    # the step's fraction and the estimated step belong to the adversary alone, leaky networks and classes to other files
+    # the step's fraction and the estimated step belong to the adversary alone, the rest has files of its own
     others = {"step_size/lower", "estimators/epsilon"}
     others |= {name for name in INEQUALITIES if name.startswith(("unique/", "softmax/"))}
     assert seen == (set(INEQUALITIES) - others) | {"projection", "span", "scaling"}
