@@ -218,6 +218,8 @@ def pool() -> list[dict[str, Any]]:
     sorts += [{"kind": "retrain", "strength": None, "linear": True, "trained": True}]
     sorts += [{"kind": "projection", "k": 2, "m": 5, "trained": True, "omega": 0.01}]
     sorts += [{"kind": "projection", "k": 0, "trained": True}, {"kind": "projection", "step": 0.75}]
+    sorts += [{"strength": "scale_free", "size": 0.02, "linear": lin, "trained": t, "m": 5, "k": 2}
+              for lin in (False, True) for t in (False, True)]  # fmt: skip
     return [document(seed, **sort) for seed, sort in enumerate(sorts)]
 
 

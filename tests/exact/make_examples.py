@@ -241,6 +241,9 @@ def pairs() -> Iterator[tuple[str, Pair]]:
         doc = plain(19, strength=strength, size=1e-5, trained=True, m=5, k=2)
         for name in ("epsilon", "delta", "tau"):
             yield f"bound_{strength}_{name}", Pair(claim(name), UP, f"bound.{name}", doc)
+    free = plain(24, strength="scale_free", size=0.01, trained=True, m=5, k=2)
+    for name in ("epsilon", "tau"):
+        yield f"bound_scale_free_{name}", Pair(claim(name), UP, f"bound.{name}", free)
     yield "stated_bound_epsilon", Pair(side("epsilon"), UP, "bound.stated", plain(20, **RELU))
     yield "stated_bound_tau", Pair(side("tau"), DOWN, "bound.stated", plain(21, strength="sharp", size=1e-3))
     yield "hypothesis_psi", Pair(claim("psi"), UP, "bound.epsilon", plain(22, strength="coarse", size=1e-5))

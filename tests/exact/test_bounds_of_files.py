@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 pytest.importorskip("flint")
 
-from exact_documents import compare, document
+from exact_documents import OUT, compare, document, gram, labels, namespace, network_problem, norm
 from reference.exact_fractions import stated
 
+from verify.certify import documents
 from verify.exact import statements
 
 
@@ -31,6 +33,7 @@ def failing_hypotheses() -> dict[str, tuple[dict[str, Any], dict[str, float], st
         "leakage": (linear | {"strength": "sharp"}, {"phi": 0.3}, "the leakage is not below 1"),
         "gap": ({"strength": "sharp"}, {"phi": 0.4}, "1 - psi - (m - 1) phi is not positive"),
         "assumption": ({"strength": "sharp"}, {"phi": 1e-9}, "that the points satisfy A(psi, phi)"),
+        "scale-free step": ({"strength": "scale_free", "step": 0.75}, {}, "the step scale is not 1"),
         "original": ({}, {"epsilon_1": 0.0}, "that the residual of theta is at most epsilon_1"),
     }
 
@@ -65,10 +68,40 @@ def test_bounds_of_other_models_and_kinds_are_not_applicable() -> None:
     for linear, name, strength in (
         (False, "scaling", "instance"), (False, "scaling", "coarse"), (False, "span", "sharp"),
         (True, "projection", "coarse"), (True, "span", "coarse"),
+        (True, "scaling", "scale_free"), (False, "span", "scale_free"),
     ):  # fmt: skip
         doc = document(4, linear=linear, size=1e-4)
         doc["bound"].update(name=name, strength=strength)
         assert {s.answer for s in compare(doc).statements if "bound" in s.name} == {"not applicable"}
+
+
+def test_the_scale_free_bound_asks_nothing_of_norms_and_all_of_cosines() -> None:
+    """Points thirty times apart in length have the cosines of unit ones; cosines that add up to 1 end it."""
+    k = gram(np.random.default_rng(3), 4, 1e-3)
+    y, lengths = labels(4), np.array([1.0, 3.0, 1.0, 30.0])
+    far = np.array([[1.0 if i == j else 0.34 for j in range(4)] for i in range(4)])
+    for points, answer in ((k * lengths[:, None] * lengths, "proved"), (far, "not applicable")):
+        lam = np.linalg.solve(y[:, None] * points * y, np.ones(4)) * OUT
+        z = (y * OUT)[None, :]
+        assert lam.min() > 0
+        e = norm(points, z - (y * lam)[None, :] @ points)
+        theta = SimpleNamespace(
+            **namespace(z, lam, lam[None]), epsilon=e, delta=0.0, orthogonal_norm=0.0, tau=0.0, kind="projection"
+        )
+        doc = documents.build(points, network_problem(points, np.ones(1), y, 1.0), [], theta, theta)
+        doc["forget"] = [0]
+        doc["bound"] = {
+            "name": "projection",
+            "strength": "scale_free",
+            "epsilon": 0.0,
+            "delta": 0.0,
+            "tau": 0.0,
+            "margin": 0.0,
+        }
+        found = {s.name: s.answer for s in compare(doc).statements}
+        assert found["bound.epsilon"] == answer
+        doc["bound"]["strength"] = "sharp"  # which wants squared norms near 1
+        assert {s.name: s.answer for s in compare(doc).statements}["bound.epsilon"] == "not applicable"
 
 
 def test_unequal_output_weights_enter_the_sharp_bound_by_their_smallest() -> None:

@@ -158,6 +158,8 @@ def sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
     name, strength, margin = bound["name"], bound["strength"], Fraction(bound["margin"])
     eps, delta, psi, phi = c["epsilon_1"], c["delta_1"], c["psi"], c["phi"]
     whole, u2 = x.step == 1, sum(v * v for v in x.u)
+    if strength == "scale_free":
+        return scale_free_sides(x) if whole and name == "projection" else (False, None, None, None, None)
     if strength != "instance" and 0 < x.slope < 1:
         return leaky_sides(x, strength) if whole and name == "projection" else (False, None, None, None, None)
     if strength != "instance" and not (x.one_output and x.slope in (0, 1) and (name != "scaling" or x.u == [1])):
@@ -211,6 +213,25 @@ def sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
     if sine >= 1:
         return True, eps + extra, delta, None, False
     return True, eps + extra, delta, 1 - root(1 - sine * sine), True
+
+
+def scale_free_sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
+    """`sides` from the cosines and lengths of the points."""
+    if not x.one_output or x.slope not in (0, 1):
+        return False, None, None, None, None
+    eps, delta, margin = x.claim["epsilon_1"], x.claim["delta_1"], Fraction(x.document["bound"]["margin"])
+    short = [1 / root(x.k[i][i]) for i in range(x.m)]
+    c = max(abs(x.k[i][j]) * short[i] * short[j] for i in range(x.m) for j in range(x.m) if i != j)
+    if (x.m - 1) * c >= 1:
+        return False, None, None, None, None
+    scale = root(max(Fraction(1), sum(v * v for v in x.u)))
+    noise = eps * scale + root((1 + c) * delta) * scale
+    total = (sum(short) + x.m * noise) / (1 - (x.m - 1) * c)
+    pulls = [(short[r] + c * total + noise) / (1 + c) for r in x.forget]
+    count = len(x.retained)
+    rho = c * root(count / (1 - (count - 1) * c)) * sum(pulls, Fraction(0)) / min(v for v in x.u if v > 0)
+    sine = rho * scale * root((1 + (count - 1) * c) / sum(short[i] ** 2 for i in x.retained)) + margin
+    return True, eps + rho, delta, 1 - root(1 - sine * sine) if sine < 1 else None, sine < 1
 
 
 def unique(x: Instance, psi: Fraction, phi: Fraction, eps: Fraction, delta: Fraction) -> dict[str, Any] | None:
@@ -306,7 +327,7 @@ def answers(document: dict[str, Any]) -> dict[str, bool | None]:
     if document["bound"] is not None:
         good, epsilon, delta, tau, angle = sides(x)
         needs = [result[n] for n in result if n.startswith("original")]
-        needs += [result["assumption"]] if document["bound"]["strength"] != "instance" else []
+        needs += [result["assumption"]] if document["bound"]["strength"] in ("sharp", "coarse") else []
         good = good and all(needs)
         result["bound.epsilon"] = c["epsilon"] <= epsilon if good else None
         result["bound.delta"] = c["delta"] <= delta if good else None

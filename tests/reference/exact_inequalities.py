@@ -24,6 +24,7 @@ HYPOTHESES = {
     "identity/retrained": ORIGINAL[:1], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
     "retrain/distance": ORIGINAL, "retrain/tau": ORIGINAL,
     "retrain/ball": ORIGINAL, "retrain/ball_tau": ORIGINAL, "step_size/lower": [*CERTIFICATE, "angle"],
+    "worthwhile/certificate": ORIGINAL,
 }  # fmt: skip
 Missing = StopIteration  # a hypothesis fails, or what `solve` raises: a system is singular
 Sides = list[tuple[Fraction, Fraction]]
@@ -257,6 +258,18 @@ class Case(Instance):
         need(turn < 1)
         cosine = (1 - turn) * root(1 - sine**2) - root(turn * (2 - turn)) * sine
         return [(self.distance(self.after, star), (1 - cosine) * room)]
+
+    def worthwhile(self, part: str, _: Fraction) -> Sides:
+        """The angle of theta^ is below that of theta where the ball of theta* seen from theta^ is narrow enough."""
+        need(self.step == 1)
+        star, inside = self.star(), [self.project(row) for row in self.h]
+        low, high = minus(self.q(self.mu), self.h), minus(self.c, minus(self.h, inside))
+        apart = self.norm(minus(high, low), ONE) / 2
+        slack = sum(self.lam[i] * (self.margins[i] - 1) for i in self.retained)
+        off = self.norm([[a - (b + c) / 2 for a, b, c in zip(*rows, strict=True)]
+                         for rows in zip(self.after, low, high, strict=True)], Fraction(1, 2))  # fmt: skip
+        need((off + root(apart**2 + slack)) / self.norm(self.after, ONE) < self.angle_to_span(self.c)[0])
+        return [(self.distance(self.after, star), self.distance(self.c, star))]
 
     def step_size(self, part: str, floor: Fraction) -> Sides:
         (sine, cosine), tau = self.angle_to_span(self.after), self.claim["tau"]

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 LIMIT, TRAINED = "1.0", "0.0"
 Table = dict[str, list]
@@ -106,6 +107,19 @@ def worthwhile(net: Table, lin: Table) -> dict[str, float]:
 
     leverage = median(of(net, "worthwhile", "leverage", dims(net)[0]))
     return {"better": least("better"), "proved": least("proved"), "leverage": leverage}
+
+
+def sources(tables: dict[str, Table], _: Table) -> dict[str, float]:
+    """Of the sources of the small grid, each with the one parameter that a run sets: the largest dimension."""
+    out: dict[str, float] = {}
+    for i, (source, name) in enumerate((("student", "nu"), ("near_duplicates", "c"), ("shifted", "common"))):
+        table = tables[source]
+        top = dims(table)[-1]
+        (value,) = set(table[name])
+        out |= {f"{name}_{i}": value, f"ratio_{i}": median(of(table, "sources", "ratio", top))}
+        for strength in ("sharp", "scale_free"):
+            out[f"{strength}_{i}"] = telling(table, "sources", f"projection/{strength}/tau")(top)
+    return out
 
 
 def identity(net: Table, lin: Table) -> dict[str, float]:
@@ -265,11 +279,12 @@ def softmax(net: Table, lin: Table) -> dict[str, float]:
     return out | {name: median(of(net, "softmax", name, top, "")) for name in ("margin", "angle")}
 
 
-NUMBERS: dict[str, Callable[[Table, Table], dict[str, float]]] = {
+NUMBERS: dict[str, Callable[[Any, Table], dict[str, float]]] = {
     "linear": success("linear", "projection/sharp", "projection/scale_free", "scaling/coarse"),
     "relu": success("relu", "projection/sharp", "projection/scale_free", "projection/coarse"),
     "retrain": retrain,
     "worthwhile": worthwhile,
+    "sources": sources,
     "identity": identity,
     "steps": steps,
     "step_size": step_size,

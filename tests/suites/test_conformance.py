@@ -14,6 +14,7 @@ from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.models.registry import ARCHITECTURES, lookup
 from verify.attack import targets
 from verify.exact import inequalities
+from verify.instances.grid import Grid
 from verify.suites.registry import CLAIMS
 from verify.suites.suite import Suite
 
@@ -33,6 +34,7 @@ FALSIFIED = {
     "generalization": ("suites/test_generalization_claim.py", "test_mutants_of_the_linear_claim_are_violated"),
     "data": ("suites/test_assumptions.py", "test_points_that_are_too_long_or_too_alike_are_refuted"),
     "worthwhile": ("suites/test_worthwhile.py", "test_it_can_fail"),
+    "sources": ("suites/test_sources.py", "test_it_can_fail"),
     "steps": ("suites/test_steps.py", "test_it_can_fail"),
     "unique": ("suites/test_unique.py", "test_wrong_statements_are_found"),
     "leaky": ("suites/test_leaky.py", "test_it_can_fail"),
@@ -58,7 +60,7 @@ def conforms(suite: Suite) -> None:
     for model in suite.models:
         assert lookup(model)[0] in list(ARCHITECTURES)
         assert suite.speaks_of(model)
-    for source in (suite.data_source, *suite.sources):
+    for source in (suite.data_source, *suite.sources, *(Grid().others if suite.others else ())):
         assert DISTRIBUTIONS[source].name == source
     for name in suite.attacks:
         assert set(targets.models_of(f"{suite.name}/{name}")) <= {row.name for row in ARCHITECTURES}

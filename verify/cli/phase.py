@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verify.phase.plane import Plane
 
 
 def add_parser(commands: Any) -> None:
@@ -28,11 +31,17 @@ def add_parser(commands: Any) -> None:
     )
 
 
-def main(options: argparse.Namespace) -> int:
-    """Compute what is missing, then draw; the exit code."""
-    from verify.phase import run
+def plane_of(options: argparse.Namespace) -> Plane:
+    """The plane that the options describe."""
     from verify.phase.plane import Axis, Plane
 
     sizes = {name: getattr(options, name) for name in ("dim", "points", "neurons", "forget", "step", "seeds")}
-    run.run(Plane(options.source, options.model, Axis.read(options.x), Axis.read(options.y), **sizes), options.out)
+    return Plane(options.source, options.model, Axis.read(options.x), Axis.read(options.y), **sizes)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compute what is missing, then draw; the exit code."""
+    from verify.phase import run
+
+    run.run(plane_of(options), options.out)
     return 0

@@ -1,6 +1,6 @@
 """The bounds of (epsilon, delta, tau) that a certificate file may name, as balls.
 
-Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks; Several classes.
+Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks; Several classes; Theorem F.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from verify.exact import classes, leaky
+from verify.exact import classes, leaky, worthwhile
 from verify.exact.balls import Check, Quantities, arb, root, total
 
 WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
@@ -29,6 +29,8 @@ def sides(q: Quantities) -> Sides:
     """The bound of q's document. It may be called for a document with a bound only."""
     bound = q.d.bound
     assert bound is not None
+    if bound["strength"] == "scale_free":
+        return _scale_free(q, bound["name"], bound["margin"])
     name, instance, coarse = bound["name"], bound["strength"] == "instance", bound["strength"] == "coarse"
     if name == "projection" and not instance and classes.is_linear_classes(q):
         return _of_classes(q, coarse, bound["margin"])
@@ -44,6 +46,27 @@ def sides(q: Quantities) -> Sides:
     if name == "scaling":
         return _scaling(q, instance, hypotheses)
     return _projection(q, instance, hypotheses, name == "span", bound["margin"])
+
+
+def _scale_free(q: Quantities, name: str, margin: float) -> Sides:
+    """Theorem F."""
+    plain = [
+        Check(int(q.d.step_scale != 1), 0, "the step scale is not 1"),
+        Check(int(name != "projection"), 0, "only the projection certificate has a scale-free bound"),
+        *q.one_output,
+        *q.unit_slopes,
+    ]
+    if any(check.low > check.high for check in plain):
+        nothing = arb.nan()
+        return Sides(plain, nothing, nothing, nothing, [])
+    made = worthwhile.scale_free(q)
+    tau, angle = _of_sine(made.rho / made.smallest + margin)
+    return Sides([*plain, *made.defined], q.claim["epsilon_1"] + made.rho, q.claim["delta_1"], tau, angle)
+
+
+def _of_sine(sine: Any) -> tuple[Any, list[Check]]:
+    """1 - sqrt(1 - sine^2), and that it means something."""
+    return sine**2 / (1 + root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
 
 
 def _of_classes(q: Quantities, coarse: bool, margin: float) -> Sides:
@@ -98,8 +121,7 @@ def _projection(q: Quantities, instance: bool, hypotheses: list[Check], span: bo
             pull, weight = leaky.pull(q), leaky.largest_square(q)
         side = extra = q.k * pull * kappa
         norm = root(count / (weight * (1 + claim["psi"] + (count - 1) * claim["phi"])))
-    sine = side / norm + margin
-    tau, angle = sine**2 / (1 + root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
+    tau, angle = _of_sine(side / norm + margin)
     return Sides(hypotheses, claim["epsilon_1"] + extra, claim["delta_1"], tau, angle)
 
 

@@ -58,7 +58,7 @@ FORMAT = {"name": "gaunlearn-certificate", "version": 2}
 OLD_FORMAT = FORMAT | {"version": 1}
 COMPARISON_FORMAT = {"name": "gaunlearn-comparison", "version": 1}
 KINDS = ("projection", "span", "retrain", "scaling")
-BOUNDS, STRENGTHS = ("projection", "span", "scaling"), ("instance", "sharp", "coarse")
+BOUNDS, STRENGTHS = ("projection", "span", "scaling"), ("instance", "sharp", "coarse", "scale_free")
 CLAIMS = ("epsilon_1", "delta_1", "epsilon", "delta", "tau", "psi", "phi")
 POINT_KEYS = ("preactivations", "multipliers", "selection")
 OLD_POINT_KEYS = ("preactivations", "multipliers", "mu")
@@ -76,6 +76,7 @@ INEQUALITIES = {
     "identity/retrained": True, "identity/norm": False, "retrain/distance": True, "retrain/tau": True,
     "retrain/ball": True, "retrain/ball_tau": True,
     "step_size/lower": False, "softmax/upper": False, "softmax/lower": False,
+    "worthwhile/certificate": True,
 }  # fmt: skip
 COMPARISON_KEYS = ("format", "claim", "comparison", "reproduce", "lhs", "rhs")
 #: n times the larger of R and E, and A, of a file whose inequality has a solution

@@ -4,7 +4,7 @@ Each is a list of entries lhs <= rhs, all of which are claimed, with the hypothe
 `verify.exact.solution` and B_T^2 `verify.exact.floors`. Lemma M and the estimators speak of one output: there
 beta_i = sum_j u_j^2 mu_ji, act_jr = 1[z_jr > 0] (linear: 1), a_r = sum_j u_j^2 act_jr, U = sum_j u_j^2.
 Source: docs/theory, Lemma M; Leaky networks; Claims; Identity separation; Norm lemma; Closeness to the retrained
-model; The ball of the retrained model.
+model; The ball of the retrained model; Is the step better than nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from verify.exact import leaky
+from verify.exact import leaky, worthwhile
 from verify.exact.balls import Check, Quantities, arb, arb_mat, block, root, total
 from verify.exact.classes import about_classes, gammas, lemma
 from verify.exact.floors import floor_squared
@@ -264,6 +264,10 @@ def _step_lower(q: Quantities) -> Entries:
     return Entries([(lower, q.claim["epsilon"])], [there, Check(0, size, "theta^ is zero", True)])
 
 
+def _better(q: Quantities) -> Entries:
+    return Entries(*worthwhile.better(q))
+
+
 _upper, _lower = functools.partial(_lemma_m, upper=True), functools.partial(_lemma_m, upper=False)
 _near, _far = functools.partial(_estimator, coarse=False), functools.partial(_estimator, coarse=True)
 SELECTION = ORIGINAL[:1]
@@ -329,4 +333,5 @@ NAMED = {
     "step_size/lower": Inequality(
         (*CERTIFICATE, "angle"), _step_lower, "no certificate within this angle has a smaller epsilon"
     ),
+    "worthwhile/certificate": Inequality(ORIGINAL, _better, "the step is at least as near to theta* as doing nothing"),
 }

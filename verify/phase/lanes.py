@@ -24,9 +24,10 @@ from verify.instances.records import Shape, lane_arguments
 from verify.phase.plane import Place, Plane
 from verify.run.compute import fill
 
-#: columns of a lane: is it solved, then the questions (1, 0, NaN where they have no answer), then measured numbers
+#: columns of a lane: is it solved, does the step move it at all (the point carries the model), the questions (1, 0, NaN
+#: where they have no answer: nothing is compared with a step that moves nothing), measured numbers
 QUESTIONS = ("hypotheses", "sharp", "scale_free", "instance", "ball", "proved", "better", "hundredth", "criterion")
-COLUMNS = ("solved", *QUESTIONS, "leverage", "ratio")
+COLUMNS = ("solved", "moved", *QUESTIONS, "leverage", "ratio")
 #: a hundredth of the gap of doing nothing
 HUNDREDTH = 0.01
 #: lanes per sealed part of the store
@@ -79,6 +80,9 @@ def _answers(
         gap = bounds.identity_gap(net, data, point, forget, bound.epsilon, floor)
         return speaks & (gap > bound.tau) & (bound.epsilon < near.norm) & (bound.tau < 2)
 
+    def if_moved(answer: Any) -> Array:
+        return jnp.where(moved, answer, jnp.nan)
+
     measured = bounds.outward(point, near)
     whole = step == 1
     untouched = bounds.identity_gap(net, data, point, forget, jnp.zeros(()), floor)
@@ -89,12 +93,13 @@ def _answers(
         "scale_free": jnp.asarray(False),
         "instance": discriminates(bounds.instance(net, data, point, forget, near, step), True),
         "ball": untouched > ball.gap(hat),
-        "proved": moved & certified(p._replace(hat=numerics.norm(hat)), ball, hat),
-        "better": gaps[0] < gaps[1] - TIE,
-        "hundredth": moved & (ratio <= HUNDREDTH),
+        "moved": moved,
+        "proved": if_moved(certified(p._replace(hat=numerics.norm(hat)), ball, hat)),
+        "better": if_moved(gaps[0] < gaps[1] - TIE),
+        "hundredth": if_moved(ratio <= HUNDREDTH),
         "criterion": jnp.asarray(jnp.nan),
         "leverage": p.leverage,
-        "ratio": ratio,
+        "ratio": if_moved(ratio),
     }
     if problem.layout is None:
         free = bounds.scale_free(problem, forget, *measured)
@@ -149,7 +154,7 @@ def _of_shape(
     if folder is None:
         return rows(0, lanes, 0)
     name = f"{shape.model}-m{shape.m}-n{shape.n}".replace(":", "-").replace("=", "")
-    record = {"phase": 1, "plane": plane.as_json(), "shape": [shape.model, shape.m, shape.n]}
+    record = {"phase": 2, "plane": plane.as_json(), "shape": [shape.model, shape.m, shape.n]}
     split = [list(part) for part in store.split_lanes(lanes, PART)]
     batch = sweep.chunk_size(lanes, None, shape.entries)
     with store.create_or_resume(folder / name, record, COLUMNS, split, environment, batch) as opened:

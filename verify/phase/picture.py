@@ -14,6 +14,7 @@ import numpy as np
 from verify.phase.guides import guides
 from verify.phase.lanes import COLUMNS
 from verify.phase.plane import Axis, Plane
+from verify.run.naming import short_number
 
 #: the panels, in order, and what their shade is the share of
 PANELS = {
@@ -51,51 +52,69 @@ def write_table(plane: Plane, found: dict[str, np.ndarray], path: Path) -> None:
 
 
 def figure(plane: Plane, found: dict[str, np.ndarray]) -> Any:
-    """A heat map per question, guides dashed, and the line along which half are better by the criterion."""
+    """A heat map per question that some instance answers with yes, the others named; all cells of one size. Guides are
+    dashed, and the solid line is where half are better by the criterion."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("drawing needs matplotlib: pip install 'gaunlearn-jax[plots]'") from None
-    drawn = Figure(figsize=(13, 6.2), layout="constrained")
-    axes = drawn.subplots(2, 4, sharex=True, sharey=True)
-    edges = [_edges(axis) for axis in (plane.x, plane.y)]
-    for ax, (name, text) in zip(axes.flat, PANELS.items(), strict=True):
-        shade = ax.pcolormesh(*edges, found[name], vmin=0, vmax=1, cmap="cividis", shading="flat")
-        ax.set_title(text, fontsize=8)
-        _scale(ax, plane, edges)
+    nowhere = [name for name in PANELS if name != "better" and not np.any(found[name] > 0)]
+    shown = [name for name in PANELS if name not in nowhere]
+    columns = len(shown) if len(shown) <= 3 else -(-len(shown) // 2)
+    rows = -(-len(shown) // columns)
+    drawn = Figure(figsize=(3.1 * columns + 1.2, 2.7 * rows + 0.9), layout="constrained")
+    axes = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, name in zip(axes.flat, shown, strict=False):
+        shade = ax.pcolormesh(found[name], vmin=0, vmax=1, cmap="cividis")
+        ax.set_title(PANELS[name], fontsize=8)
         _lines(ax, plane, found["criterion"])
-    for ax in axes[-1]:
+        ax.set_xticks(*_ticks(plane.x), fontsize=8)
+        ax.set_yticks(*_ticks(plane.y), fontsize=8)
+    for ax in axes.flat[len(shown) :]:
+        ax.remove()
+    for ax in axes.flat[max(0, len(shown) - columns) : len(shown)]:  # the last one of each column
         ax.set_xlabel(plane.x.name)
+        ax.xaxis.set_tick_params(labelbottom=True)
     for ax in axes[:, 0]:
         ax.set_ylabel(plane.y.name)
-    drawn.colorbar(shade, ax=axes, label="share of instances", shrink=0.8)
-    lines = [f"dashed: {guide.text}" for guide in guides(plane)] + ["solid: half are better, by the exact criterion"]
+    there = list(axes.flat[: len(shown)])
+    drawn.colorbar(shade, ax=there, label="share of instances", shrink=0.8)
+    lines = [f"dashed: {guide.text}" for guide in guides(plane)]
+    lines += ["solid: half are better, by the exact criterion"] if _crosses(found["criterion"]) else []
+    lines += [f"on no instance: {', '.join(nowhere).replace('_', '-')}"] if nowhere else []
     drawn.suptitle("\n".join([plane.title(), "; ".join(lines)]), fontsize=9)
     return drawn
 
 
-def _edges(axis: Axis) -> np.ndarray:
-    """The borders of cells, halfway between values (in logarithms on a logarithmic axis)."""
-    values = np.log(axis.values) if axis.log else np.asarray(axis.values)
-    middle = (values[1:] + values[:-1]) / 2
-    ends = 2 * values[0] - middle[0], 2 * values[-1] - middle[-1]
-    borders = np.concatenate([[ends[0]], middle, [ends[1]]])
-    return np.exp(borders) if axis.log else borders
+def _ticks(axis: Axis) -> tuple[np.ndarray, list[str]]:
+    """Places and values of at most a dozen ticks, in the middle of their cells."""
+    every = -(-len(axis.values) // 12)
+    places = np.arange(0, len(axis.values), every)
+    return places + 0.5, [short_number(round(axis.values[i], 6)) for i in places]
 
 
-def _scale(ax: Any, plane: Plane, edges: list[np.ndarray]) -> None:
-    ax.set(xscale="log" if plane.x.log else "linear", yscale="log" if plane.y.log else "linear")
-    ax.set(xlim=(edges[0][0], edges[0][-1]), ylim=(edges[1][0], edges[1][-1]))
+def _place(axis: Axis, value: float) -> float:
+    """Where a value lies among the cells (in logarithms on a logarithmic axis)."""
+    known = np.asarray([*axis.values, value])
+    known = np.log(known) if axis.log else known
+    return float(np.interp(known[-1], known[:-1], np.arange(len(axis.values)) + 0.5))
+
+
+def _crosses(criterion: np.ndarray) -> bool:
+    """Whether some cells are mostly better and some mostly worse."""
+    known = criterion[np.isfinite(criterion)]
+    return bool(np.any(known > 0.5) and np.any(known < 0.5))
 
 
 def _lines(ax: Any, plane: Plane, criterion: np.ndarray) -> None:
     for guide in guides(plane):
-        draw = ax.axvline if guide.axis == plane.x.name else ax.axhline
-        draw(guide.value, linestyle="--", color="white", linewidth=1.2)
-    known = np.isfinite(criterion)
-    if np.any(criterion[known] > 0.5) and np.any(criterion[known] < 0.5):
-        level = np.ma.masked_invalid(criterion)
-        ax.contour(plane.x.values, plane.y.values, level, levels=[0.5], colors="#d62728", linewidths=1.4)
+        across = guide.axis == plane.x.name
+        draw = ax.axvline if across else ax.axhline
+        place = _place(plane.x if across else plane.y, guide.value)
+        draw(place, linestyle="--", color="white", linewidth=1.2)
+    if _crosses(criterion):
+        middles = [np.arange(size) + 0.5 for size in criterion.shape[::-1]]
+        ax.contour(*middles, np.ma.masked_invalid(criterion), levels=[0.5], colors="#d62728", linewidths=1.4)
 
 
 def crossings(plane: Plane, found: dict[str, np.ndarray], name: str = "better") -> list[float]:

@@ -37,7 +37,7 @@ def findings(suites: Iterable[Suite], blocks: list[Any], grid: Grid, all_rows: l
         if verdict(told) == "FAILS":
             made = _violated(told, made)
         sources = list(dict.fromkeys(block.shape.source for block in mine))
-        if len(sources) > 1 and made.numbers:
+        if len(sources) > 1 and made.numbers and not suite.others:  # which speaks of all of them
             made = made._replace(text=f"{made.text} (data: {sources[0]})")
         out.append({"claim": suite.name, "verdict": verdict(told), **made._asdict()})
     return out

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.base.rounding import arithmetic
 from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.theory.worthwhile import TIE
 
 
 def exactness() -> float:
@@ -50,6 +52,12 @@ def check(
         converged=jnp.asarray(converged, bool),
         discriminating=jnp.asarray(discriminating, jnp.float64),
     )
+
+
+def gaps_in_order(step: Any, nothing: Any, **judged: Any) -> Check:
+    """1 - cos of an angle against that of another; angles are not told apart within `worthwhile.TIE`."""
+    low, high = (numerics.gap_of_angle(jnp.asarray(angle)) for angle in (step, nothing))
+    return check(low, high, TIE * jnp.sqrt(2 * high) + TIE**2, **judged)
 
 
 def worst(lhs: Array, rhs: Array, error: Array, where: Array) -> tuple[Array, Array, Array]:

@@ -31,6 +31,7 @@ SUITE = Suite(
         **successes("projection", "projection", "sharp", "Theorem L", "epsilon", "tau"),
         **successes("instance", "scaling", "instance", "Theorem L", "epsilon", "delta"),
         **successes("projection_instance", "projection", "instance", "Theorem P", "epsilon", "tau"),
+        **successes("scale_free", "projection", "scale_free", "Theorem F", "epsilon", "tau"),
         **successes("span_instance", "span", "instance", "The four certificates", "epsilon", "tau"),
     },
     certified=True,

@@ -32,6 +32,7 @@ SUITE = Suite(
         **successes("sharp", "projection", "sharp", "Theorem R", "epsilon", "tau"),
         **successes("coarse", "projection", "coarse", "Coarse forms", "epsilon", "delta", "tau"),
         **successes("instance", "projection", "instance", "Theorem P", "epsilon", "tau"),
+        **successes("scale_free", "projection", "scale_free", "Theorem F", "epsilon", "tau"),
         **successes("span_instance", "span", "instance", "The four certificates", "epsilon", "tau"),
     },
     certified=True,

@@ -78,7 +78,8 @@ class Suite:
     belong under the claim's table from the grid, `tables` tables of its own from the blocks and the grid, `find` the
     one sentence that a run prints of it (without: a sentence made of its tallies). `explain` is for readers.
 
-    `models` and `data_source` are those of a run that names none. The claim speaks of every model that has its
+    `models` and `data_source` are those of a run that names none; `others` says that such a run puts the claim to the
+    small grid of other sources instead (`instances.grid.OTHERS`). The claim speaks of every model that has its
     `theorem` ("": of every model), and of data from `sources` (none: from any). `attacks` is what an adversary may try,
     `derived` what the checker can derive of its rows by "certificate/strength/quantity"; `certified` says that its
     Checks are the epsilon, delta and tau of a certificate against a bound that the checker knows. `default` says
@@ -100,6 +101,7 @@ class Suite:
     theorem: str = ""
     thetas: tuple[str, ...] = THETAS
     data_source: str = "gaussian"
+    others: bool = False
     sources: tuple[str, ...] = ()
     attacks: Mapping[str, Attack] = dataclasses.field(default_factory=dict, hash=False)
     derived: Mapping[str, Derived] = dataclasses.field(default_factory=dict, hash=False)
@@ -127,7 +129,7 @@ class Suite:
         """The sources of a run; ValueError where the grid names some and the claim speaks of none of them."""
         names = grid.source_names()
         if names is None:
-            return (self.data_source,)
+            return grid.others if self.others else (self.data_source,)
         found = tuple(name for name in names if not self.sources or name in self.sources)
         if not found:
             known = ", ".join(self.sources)

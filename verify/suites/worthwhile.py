@@ -13,10 +13,10 @@ from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.theory.closeness import certified_ball
 from gaunlearn_jax.theory.worthwhile import CLOSE, TIE, angle, certified, criterion, gap_ratio, leverages, parts
-from verify.suites.check import check, exactness
+from verify.suites.check import Check, check, exactness, gaps_in_order
 from verify.suites.drawing import band, limit_first, per_dim, widest
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
-from verify.suites.suite import Evaluation, Results, Suite, unless
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
 
 #: multiples of the step among which none is better than the best one
 MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0)
@@ -34,6 +34,7 @@ def evaluate(e: Evaluation) -> Results:
     sure = {"reason": unless(proved, Reason.DATA), "converged": solved}
     out: Results = {
         "step/certificate/angle": check(step, nothing, TIE, **sure),
+        "step/certificate/tau": gaps_in_order(step, nothing, **sure),
         "leverage": p.leverage, "nothing": nothing, "step": step, "ratio": gap_ratio(step, nothing), "solved": solved,
         "proved": proved, "better": moved & (step < nothing - TIE), "worse": moved & (step > nothing + TIE),
         "no_part_of_its_own": moved & ~p.own,
@@ -111,6 +112,18 @@ def _margin_rule(e: Evaluation, star: Array) -> Array:
     return jnp.any(e.forget & active) & (share * size + 1 / (3 * jnp.sum(star**2)) < (1 - share) * size)
 
 
+def _certificate(e: Any) -> Check:
+    """(a) for an adversary: no instance of which the certificate speaks ends farther away."""
+    near, star = e.certificates["projection"], e.retrained[0]
+    nothing, step = (angle(w, star) for w in (e.point.params, e.hat))
+    p = parts(e.problem, e.point, e.forget)
+    proved = (numerics.norm(e.point.params - e.hat) > 0) & certified(
+        p, certified_ball(e.problem, near, e.forget), e.hat
+    )
+    solved = e.retrained[2] & bounds.converged(near.status)
+    return gaps_in_order(step, nothing, reason=unless(proved, Reason.DATA), converged=solved)
+
+
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """Left: angles to the retrained model. Right: the shares of lanes on which the step is better, proved and worse."""
     block, dims = widest(blocks), np.asarray(grid.dims)
@@ -152,6 +165,8 @@ SUITE = Suite(
     source="docs/theory, Is the step better than nothing",
     evaluate=evaluate,
     draw=draw,
+    attacks={"certificate": Attack(_certificate, "Is the step better than nothing", True)},
+    derived={"step/certificate/tau": Derived("worthwhile/certificate", solution=True)},
     find=find,
     explain=Explanation(
         hypotheses="part (a): none, it is a criterion computed on the instance. Part (b): an exact KKT point whose "
