@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("flint")
 
 from reference import classes as reference
+from reference.exact_inequalities import inequality
 
 from gaunlearn_jax.data import from_classes
 from gaunlearn_jax.kkt import class_margin
@@ -85,7 +86,9 @@ def test_both_lines_of_the_theorem_and_both_bounds_of_the_lemma_are_proved() -> 
         assert {v for k, v in answers(doc).items() if not k.endswith("stated")} == {"proved"}
     assert answers(class_document("sharp"))["bound.stated"] == "proved"
     for side in ("upper", "lower"):
-        assert set(answers(class_document(None, side)).values()) == {"proved"}
+        doc = class_document(None, side)
+        assert set(answers(doc).values()) == {"proved"}
+        assert inequality(doc) is True  # in fractions
 
 
 def test_the_coarse_line() -> None:

@@ -221,7 +221,7 @@ def _applies(known: dict[str, tuple[str, str]], needs: Iterable[str], checks: li
 
 def _of_bound(q: Quantities, what: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
     assert q.d.bound is not None
-    derived, worst_case = sides(q), q.d.bound["strength"] != "instance"
+    derived, worst_case = sides(q), q.d.bound["strength"] in ("sharp", "coarse")
     needs = [n for n in known if n.startswith("original") or (worst_case and n == "assumption")]
     if refusal := _applies(known, needs, derived.hypotheses + (derived.angle if what == "tau" else [])):
         return refusal

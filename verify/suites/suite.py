@@ -21,7 +21,7 @@ from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.models.registry import ARCHITECTURES, lookup
-from gaunlearn_jax.theory import classes, closeness
+from gaunlearn_jax.theory import classes, closeness, entries
 from gaunlearn_jax.theory.bound import Bound
 from gaunlearn_jax.theory.closeness import FirstSolve
 from gaunlearn_jax.unlearn.certificates import Certificate
@@ -268,6 +268,9 @@ def bound_of(e: Any, certificate: Certificate, strength: str, fraction: Any = 1.
     """The bound of a certificate of this fraction of the step."""
     if strength == "scale_free":
         return ga.bounds.scale_free(e.problem, e.forget, *ga.bounds.outward(e.point, certificate))
+    if strength == "spaces":
+        floor, near = ga.bounds.norm_floor(e.net, e.record.data, e.forget), ga.bounds.outward(e.point, certificate)
+        return entries.spaces(entries.lemma(e.problem, e.point), floor, *near, k=e.k)
     if strength == "instance":
         return ga.bounds.instance(e.net, e.record.data, e.point, e.forget, certificate, fraction)
     measured = (e.record.psi, e.record.phi, *ga.bounds.outward(e.point, certificate))
