@@ -120,6 +120,17 @@ def test_other_right_hand_sides_are_refuted(cases: list[Doc]) -> None:
         assert [name for name, answer in answers(doc).items() if answer == "refuted"] == ["inequality.stated"]
 
 
+def test_several_forgotten_points_leak_the_more(cases: list[Doc]) -> None:
+    """The certificate is no longer one, but the bound is derived from theta alone."""
+    doc = copy.deepcopy(cases[1]) | {"forget": [0, 1]}
+    one, two = cases[1]["bound"]["epsilon"], stated(doc)["epsilon"]
+    doc["bound"] |= stated(doc)
+    assert two > one
+    found = {s.name: s.answer for s in compare(doc).statements}
+    assert found["bound.stated"] == "proved"
+    assert found["certificate.selection"] == "refuted"
+
+
 def test_it_speaks_of_the_whole_step_and_of_the_projection_certificate(cases: list[Doc]) -> None:
     for change in ({"name": "span"}, {"name": "scaling"}):
         doc = copy.deepcopy(cases[5])

@@ -132,7 +132,7 @@ BEYOND = [
         ("kappa * total(found.gamma[i] for i in q.problem.forget)", "kappa * total(found.gamma)"),
         ("return root(most)", "return most"),
         ("for k in range(i):", "for k in range(max(0, i - 1)):"),
-        ("else arb(1) if not q.problem.kinked or", "else arb(1) if"),
+        ("if d.preactivations[j][r] > 0 else q.slope", "if d.preactivations[j][r] < 0 else q.slope"),
         ("live = [at for at, a in enumerate(mine) if q.d.original.multipliers[a] > 0]", "live = range(len(mine))"),
         ("least.nonnegative_part() ** 2 /", "functools.reduce(arb.max, along) ** 2 /"),
         ("along[high] > along[low]", "along[high] < along[low]"),

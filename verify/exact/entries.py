@@ -73,7 +73,7 @@ def _slopes(q: Quantities) -> list[list[Any]]:
         given = zip(q.mu[j], layout.row, layout.constraint, strict=True)
         made.append([
             mu / d.multipliers[a] if d.multipliers[a] > 0
-            else arb(1) if not q.problem.kinked or d.preactivations[j][r] > 0 else q.slope
+            else arb(1) if d.preactivations[j][r] > 0 else q.slope
             for mu, r, a in given
         ])  # fmt: skip
     return made
