@@ -153,13 +153,11 @@ def test_the_lemma_of_an_instance_is_the_formula_at_its_own_numbers(seed: int) -
     assert np.all(found.gamma >= found.between.lower)
     assert bool(found.between.defined)
     # four points are left: kappa = mu sqrt(4) / sqrt(1 - 3 mu)
-    bound, rho = (
-        entries.spaces(found, jnp.asarray(99.0), eps, delta, k=2),
-        2 * 2 * mu / np.sqrt(1 - 3 * mu) * want.upper,
-    )
+    rho = float(2 * 2 * mu / np.sqrt(1 - 3 * mu) * want.upper)
+    bound = entries.spaces(found, jnp.asarray(10 * rho), eps, delta, k=2)
     assert float(bound.epsilon) == pytest.approx(eps + rho, rel=1e-9)
     assert float(bound.delta) == delta
-    assert float(bound.tau) == pytest.approx(1 - np.sqrt(1 - (rho / 999) ** 2), rel=1e-9)
+    assert float(bound.tau) == pytest.approx(1 - np.sqrt(0.99), rel=1e-9)
 
 
 def test_a_gradient_without_a_multiplier_has_the_selection_of_its_preactivations() -> None:
