@@ -139,6 +139,14 @@ def test_an_amplitude_that_is_no_class_is_no_linear_model_of_classes() -> None:
     assert not classes.is_linear_classes(Quantities(parse(kinked)))
 
 
+def test_constraints_of_one_point_have_one_class() -> None:
+    """e_0 - e_2 and e_1 - e_3 name every class once, but two of them as the point's own."""
+    for columns, one in ((((1, 0, -1, 0), (0, 1, 0, -1)), False), (((1, -1, 0), (1, 0, -1)), True)):
+        amplitudes = [[float(v) for v in row] for row in zip(*columns, strict=True)]
+        q: Any = SimpleNamespace(problem=SimpleNamespace(amplitudes=amplitudes), n=len(amplitudes))
+        assert classes._of_one_class(q, [0, 1]) is one
+
+
 def test_the_lemma_by_balls_is_the_formula() -> None:
     doc = class_document("sharp")
     doc["claimed"] |= {"psi": 0.07, "phi": 0.03, "epsilon_1": 0.02, "delta_1": 0.01}

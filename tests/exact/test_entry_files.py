@@ -63,7 +63,10 @@ def test_theorem_and_lemma_are_proved_by_both(cases: list[Doc]) -> None:
 
 
 def test_the_numbers_are_those_of_the_fractions(cases: list[Doc]) -> None:
-    for doc in cases:
+    silent = [copy.deepcopy(doc) for doc in cases[:2]]
+    for doc in silent:  # one constraint, whose gradient has the slopes that its pre-activations say
+        doc["multipliers"][1] = 0.0
+    for doc in (*cases, *silent):
         x = Instance(doc)
         x.solve_all()
         with ctx.workprec(192):

@@ -49,7 +49,7 @@ BEYOND = [
         ("numerics.matmul(c, c.T)", "c * c"),
         ("return self.least > INDEPENDENT", "return self.least >= 0"),
         ("jnp.where(live, point.selection, problem.slopes", "jnp.where(~live, point.selection, problem.slopes"),
-        ("share.at[low].add(moved)", "share.at[low].add(0.5 * moved)"),
+        ("EXCHANGES = 100", "EXCHANGES = 1"),
         ("(along[high] - along[low]) / jnp", "(along[high] + along[low]) / jnp"),
         ("jnp.asarray(real) & (point.multipliers[index] > 0)", "jnp.asarray(real)"),
         ("jnp.inf).at[np.asarray(owner)].min(norms)", "0.0).at[np.asarray(owner)].max(norms)"),
