@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks.harness import Goal, Row, machine
 from verify.run.devices import set_up_jax
 
-WORKLOADS = ("end_to_end", "nnls", "kinks", "researcher", "scaling", "cold_start")
+WORKLOADS = ("end_to_end", "nnls", "kinks", "researcher", "scaling", "cold_start", "long_runs")
 HERE = Path(__file__).parent
 
 

@@ -24,6 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))  # where this file is loaded by its path
+import found_steps
+
 import gaunlearn_jax as ga
 from verify.cli import main as cli
 from verify.report.ladder import RUNGS
@@ -320,6 +323,7 @@ TABLES = {
     "findings": list_of_findings,
     "tight": lambda: filled(TIGHT),
     "retrained": lambda: filled(RETRAINED),
+    **found_steps.TABLES,
 }
 
 

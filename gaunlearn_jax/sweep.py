@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
-from gaunlearn_jax.base import checks, numerics
+from gaunlearn_jax.base import checks, numerics, placing
 from gaunlearn_jax.base.compiling import hurry
 from gaunlearn_jax.stages.cut import Stages
+from gaunlearn_jax.stages.programmes import spread_over
 from gaunlearn_jax.stages.runner import Runner
 
 #: bytes of a CPU core's cache that the largest array of a batch may take, and lanes of one batch elsewhere
@@ -102,12 +103,9 @@ def lane_count(args: tuple[Any, ...]) -> int:
 
 
 def lane_sharding() -> NamedSharding | None:
-    """Lanes spread over all local devices; None where there is only one."""
-    devices = jax.local_devices()
-    if len(devices) == 1:
-        return None
-    mesh = jax.make_mesh((len(devices),), ("lanes",), axis_types=(AxisType.Auto,), devices=devices)
-    return NamedSharding(mesh, PartitionSpec("lanes"))
+    """Lanes spread over all devices of their home; None where that is the only device there is."""
+    home = placing.home()
+    return None if len(home) == 1 and home == placing.devices() else spread_over(home)
 
 
 def chunk_size(lanes: int, chunk: int | None, entries: int = TYPICAL_ENTRIES) -> int:
@@ -115,9 +113,9 @@ def chunk_size(lanes: int, chunk: int | None, entries: int = TYPICAL_ENTRIES) ->
 
     By default what fills an accelerator, or a power of two of what stays in the cache of a CPU core, `entries` numbers
     per lane."""
-    devices = len(jax.local_devices())
+    devices = len(placing.home())
     cached = 2 ** math.floor(math.log2(max(2, min(1024, CPU_CACHE // (8 * entries)))))
-    default = devices * (cached if jax.default_backend() == "cpu" else LANES_ELSEWHERE)
+    default = devices * (cached if placing.platform() == "cpu" else LANES_ELSEWHERE)
     size = default if chunk is None else checks.whole("chunk", chunk, 1, "a positive whole number of lanes")
     wanted = min(lanes, size)
     return max(2, -(-wanted // devices)) * devices
@@ -166,7 +164,7 @@ def batched(
 def _one_chunk(program: Any, args: Any, start: int, size: int, lanes: int) -> Any:
     """Lanes start .. start + size, padded with copies of the last lane so that every chunk has one shape."""
     take = np.minimum(np.arange(start, start + size), lanes - 1)
-    part = jax.tree.map(lambda leaf: jnp.asarray(leaf)[take], args)
+    part = jax.tree.map(lambda leaf: leaf[take] if _is_key(leaf) else np.asarray(leaf)[take], args)
     sharding = lane_sharding()
     if sharding is not None:
         part = jax.device_put(part, sharding)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gaunlearn_jax import sweep
-from gaunlearn_jax.base import draws
+from gaunlearn_jax.base import draws, placing
 from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.stages import programmes
 from gaunlearn_jax.stages.cut import Stages
@@ -90,7 +90,7 @@ def test_draws_on_the_host_are_those_of_the_device(name: str, monkeypatch: pytes
             patched.setattr(sweep, "lane_sharding", lambda: None)
             alone = sweep.batched(functools.partial(drawn), *args)
         with monkeypatch.context() as patched:
-            patched.setattr(programmes, "has_accelerator", lambda: True)
+            patched.setattr(programmes, "elsewhere", lambda stage: placing.host() if stage.on_host else None)
             programmes.stage_programme.cache_clear()
             by_host = sweep.batched(functools.partial(drawn), *args)
         programmes.stage_programme.cache_clear()

@@ -71,6 +71,16 @@ def test_every_file_says_its_command(maker):
         assert f"gaunlearn {words}" in maker.__doc__
 
 
+def test_the_tables_of_steps_say_what_the_commands_gave(maker):
+    text = (ROOT / "docs" / "howto" / "steps.md").read_text()
+    for one in maker.found_steps.read():
+        assert one["command"].startswith("gaunlearn run steps ")
+        assert one["command"] in text
+        assert one["verdict"] != "fail"
+    assert maker.found_steps.cell("1.2e-30 [1e-30, 2e-30] 100%, 31% valid") == "0, 31 % valid"
+    assert maker.found_steps.cell("11 [9.9, 12] 0%") == "**11** (9.9 – 12)"
+
+
 def test_pictures_are_small_sound_and_described():
     used = set()
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):

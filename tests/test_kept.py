@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from gaunlearn_jax import sweep
 from gaunlearn_jax.base.staging import staged
@@ -32,13 +33,17 @@ def forgotten() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Programmes are kept here alone."""
-    forgotten()
-    jax.config.update("jax_enable_compilation_cache", False)
+
+    def use_cache_of_jax(used: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()  # JAX decides once whether it uses its cache
+        forgotten()
+
+    use_cache_of_jax(False)
     programmes.keep_in(tmp_path / "kept")
     yield tmp_path / "kept"
     programmes.keep_in(None)
-    jax.config.update("jax_enable_compilation_cache", True)
-    forgotten()
+    use_cache_of_jax(True)
 
 
 def within(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -13,6 +13,7 @@ import pytest
 import gaunlearn_jax as ga
 from gaunlearn_jax import sweep
 from gaunlearn_jax.base.staging import staged
+from gaunlearn_jax.kkt.pattern import pattern_loop
 from gaunlearn_jax.stages.cut import Stages
 from verify.instances.grid import Grid
 from verify.instances.records import Shape, recorder
@@ -125,7 +126,7 @@ def test_one_compilation_of_the_solver_per_shape() -> None:
         one = jax.ShapeDtypeStruct((8,), jnp.float64)
         parameters = {"signal": one} if source == "mixture" else {}
         stages = sweep.compiled(fn, True).stages((jax.ShapeDtypeStruct((8, 2), jnp.uint32), one, parameters))
-        solves = [r for r in stages.requests if r.stage.fn.__name__ == "pattern_loop"]
+        solves = [r for r in stages.requests if r.stage.fn is pattern_loop.__wrapped__]
         assert len(solves) >= 2
         from_source[source, claim] = {id(stages.programme_of(r)) for r in solves}
     assert len(set.union(*from_source.values())) == 1

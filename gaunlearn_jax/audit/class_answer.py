@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gaunlearn_jax.audit import words
 from gaunlearn_jax.audit.answer import plain
 from gaunlearn_jax.audit.findings import CLEAN, FAILED, FAR, Bounded, EveryPoint, Hypothesis, Row, reach
-from gaunlearn_jax.base.codes import Reason
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -148,7 +147,7 @@ def headline(a: ClassAudit) -> str:
 
 def paragraphs(a: ClassAudit) -> list[str]:
     """The rest of the answer: model, certificates, retrained model, step, hypotheses, every point."""
-    parts = [_about(a), words.certificate_table(a), _retrained(a), _about_step(a), _about_hypotheses(a)]
+    parts = [_about(a), words.certificate_table(a), _retrained(a), _about_step(a), words.hypotheses(a, "coarse line")]
     parts += [f"Warning: {text}." for text in a.warnings]
     return [*parts, words.about_every_point(a.every_point)] if a.every_point is not None else parts
 
@@ -178,18 +177,8 @@ def _about(a: ClassAudit) -> str:
 
 
 def _retrained(a: ClassAudit) -> str:
-    done, before = (c.tau for c in a.certificates["retrain"])
-    move = "as far as without it"
-    if before != done and max(before, done) >= 1e-15:
-        nearer = "nearer" if done < before else "FARTHER"
-        move = f"{nearer} than without it (gap {before:.3g}, {words.degrees(before)})"
-    text = (
-        f"Retrained model: the exact solution on the remaining points is at an angle of {words.degrees(done)} from "
-        f"the model after the step (gap 1 - cos = {done:.3g}), {move}."
-    )
-    if a.retrained_is_step:
-        text += " All margins are 1 before and after, so it *is* the model of the projection certificate."
-    return text
+    same = " All margins are 1 before and after, so it *is* the model of the projection certificate."
+    return words.retrained(a) + (same if a.retrained_is_step else "")
 
 
 def _about_step(a: ClassAudit) -> str:
@@ -223,21 +212,3 @@ def _about_step(a: ClassAudit) -> str:
 
 def _total(a: ClassAudit, at: int) -> float:
     return float(np.sum(a.step.multipliers[at]))
-
-
-def _about_hypotheses(a: ClassAudit) -> str:
-    failing = [h for h in a.hypotheses if not h.holds]
-    verb = "all hold" if not failing else f"{len(failing)} of {len(a.hypotheses)} fail"
-    phi = f"phi, the largest |<x_i, x_k>|, is {a.phi:.3g}"
-    lines = [f"Theorems: of the hypotheses of the coarse line {verb} ({phi}):"]
-    for h in a.hypotheses:
-        state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.4g} times too large"
-        lines.append(f"  {h.name} = {h.value:.4g}, must be at most {h.limit:g}: {state} ({h.meaning})")
-    for name, b in a.bounds.items():
-        promise = f"epsilon <= {b.epsilon:.3g}, delta <= {b.delta:.3g}, tau <= {b.tau:.3g}"
-        lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"does not apply; {b.reason.text}"))
-    lines.append(
-        f"  Theorem P needs no hypothesis: epsilon <= epsilon_1 + rho = {a.epsilon + a.step.rho:.3g} "
-        f"(rho = {a.step.rho:.3g}, the part of the step inside the span of the retained points)."
-    )
-    return "\n".join(lines)

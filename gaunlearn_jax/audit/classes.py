@@ -16,7 +16,7 @@ from gaunlearn_jax.audit.class_answer import ClassAudit, ClassStep, CrossEntropy
 from gaunlearn_jax.audit.findings import SAME, Bounded, Certified, EveryPoint, Hypothesis, Row
 from gaunlearn_jax.base import checks, numerics
 from gaunlearn_jax.base.codes import Reason
-from gaunlearn_jax.kkt import class_margin
+from gaunlearn_jax.kkt import class_margin, host
 from gaunlearn_jax.theory import classes as theory
 from gaunlearn_jax.theory.bounds import EPS_D_MAX, PSI_MAX
 
@@ -251,18 +251,12 @@ def _spare(subject: _Subject, forget: Bools, retrained: Matrix, epsilon: float) 
     """Whether the model is explained as well without the points: it is the retrained one, or the best fit of given
     weights on the other points has no larger epsilon and slack."""
     if not subject.given:
-        return _gap(subject.theta, retrained) <= SAME
+        return host.cosine_gap(subject.theta, retrained) <= SAME
     theirs = class_margin.fit_multipliers(subject.x, subject.y, subject.theta, ~forget)
     others = dataclasses.replace(subject, multipliers=theirs)
     q, size = subject.margins(subject.theta), float(np.linalg.norm(subject.theta))
     more = _slack(theirs, q) - _slack(subject.multipliers, q)
     return _error(others) <= epsilon + EQUAL * size and more <= EQUAL * size**2
-
-
-def _gap(a: Matrix, b: Matrix) -> float:
-    """1 - cos of the angle, from the difference of the unit vectors; NaN for a zero vector."""
-    one, other = np.linalg.norm(a), np.linalg.norm(b)
-    return 0.5 * float(np.sum((a / one - b / other) ** 2)) if one > 0 and other > 0 else float("nan")
 
 
 def _certificates(subject: _Subject, forget: Bools, inside: Matrix, retrained: Matrix) -> dict[str, Row]:
@@ -275,7 +269,7 @@ def _certificates(subject: _Subject, forget: Bools, inside: Matrix, retrained: M
         """`model` with the retained multipliers times `grown`, seen from the outcome `after`."""
         slack = _slackness(grown * lam, subject.margins(model)[kept])
         error = float(np.linalg.norm(model - grown * rest))
-        return Certified(error, slack, _gap(after, model), float(np.linalg.norm(model)))
+        return Certified(error, slack, host.cosine_gap(after, model), float(np.linalg.norm(model)))
 
     def scaling(after: Matrix) -> Certified:
         least = min(1.0, float(np.min(subject.margins(after)[kept])))
@@ -290,7 +284,7 @@ def _certificates(subject: _Subject, forget: Bools, inside: Matrix, retrained: M
         "projection": Row(*(certified(t, after) for t, after in zip(tilde, outcomes, strict=True))),
         "span": Row(*(certified(projected, after) for after in outcomes)),
         "scaling": Row(*(scaling(after) for after in outcomes)),
-        "retrain": Row(*(Certified(0.0, 0.0, _gap(after, retrained), size) for after in outcomes)),
+        "retrain": Row(*(Certified(0.0, 0.0, host.cosine_gap(after, retrained), size) for after in outcomes)),
     }
 
 
@@ -325,8 +319,8 @@ def _cross_entropy(subject: _Subject, forget: Bools, inside: Matrix, retrained: 
         epsilon=found.epsilon,
         delta=found.delta,
         certificate=float(np.linalg.norm(tilde - theirs.part(~forget))),
-        gap=_gap(after, subject.theta - subject.part(forget)),
-        gap_retrained=_gap(after, retrained),
+        gap=host.cosine_gap(after, subject.theta - subject.part(forget)),
+        gap_retrained=host.cosine_gap(after, retrained),
     )
 
 
@@ -355,25 +349,14 @@ def _every_point(subject: _Subject) -> EveryPoint:
     """Forgetting each point alone: ||P h||/||theta|| and the cosine gaps to the model retrained without it."""
     x, y, theta = subject.x, subject.y, subject.theta
     made = class_margin.combine(subject.multipliers, y)
-    rho = np.linalg.norm(made, axis=1) * _inside_norms(x) / np.linalg.norm(theta)
-    same = _gap(theta, subject.exact.weights) if subject.given else 0.0
+    rho = np.linalg.norm(made, axis=1) * host.inside_norms(x) / np.linalg.norm(theta)
+    same = host.cosine_gap(theta, subject.exact.weights) if subject.given else 0.0
     step, nothing = np.full(len(x), same), np.full(len(x), same)
     used = np.any(subject.multipliers > 0, axis=1)
     goals = class_margin.without_each(x, y, subject.num_classes, subject.exact)
     for i, goal in goals:
-        step[i], nothing[i] = _gap(theta - np.outer(made[i], x[i]), goal), _gap(theta, goal)
+        step[i], nothing[i] = host.cosine_gap(theta - np.outer(made[i], x[i]), goal), host.cosine_gap(theta, goal)
         used[i] = False
     for i in np.flatnonzero(used).tolist():  # retraining without it changes nothing
-        step[i] = _gap(theta - np.outer(made[i], x[i]), subject.exact.weights)
+        step[i] = host.cosine_gap(theta - np.outer(made[i], x[i]), subject.exact.weights)
     return EveryPoint(rho=rho, gap=step, gap_nothing=nothing, multipliers=np.sum(subject.multipliers, axis=1))
-
-
-def _inside_norms(x: Matrix) -> Vector:
-    """||P x_r|| with P onto the span of all other points: x_r less its part along the dual basis vector, or all of x_r
-    where the others span it (leverage below 1)."""
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    rank = int(np.sum(s > 1e-11 * s[0]))
-    dual = (u[:, :rank] / s[:rank]) @ vt[:rank]
-    alone = np.sum(u[:, :rank] ** 2, axis=1) > 1 - 1e-9
-    beyond = np.where(alone[:, None], dual / np.sum(dual**2, axis=1, keepdims=True), 0.0)
-    return np.asarray(np.linalg.norm(x - beyond, axis=1))

@@ -19,7 +19,7 @@ import numpy as np
 
 from gaunlearn_jax.audit import tables
 from gaunlearn_jax.audit.columns import Wanted
-from gaunlearn_jax.audit.files import FORMS, LARGEST, opened
+from gaunlearn_jax.audit.files import FORMS, LARGEST, WEIGHTS, opened
 from gaunlearn_jax.audit.saved import PICKLES, safetensors_weights
 from gaunlearn_jax.audit.table_files import parquet_table, svmlight_table
 
@@ -80,16 +80,16 @@ def load_weights(path: Path, model: str) -> tuple[np.ndarray, np.ndarray | None]
     if path.suffix.lower() != ".npz":
         raise ValueError(f"{path} is no .npz, expected one with W [n, d]" + (" and u [n]" if model != "linear" else ""))
     if model != "linear":
-        arrays = npz(path, ("W", "u"))
+        arrays = npz(path, ("W", "u"), WEIGHTS)
         return arrays["W"], arrays["u"]
-    with opened(path) as file, _zip(file, path) as archive:
+    with opened(path, WEIGHTS) as file, _zip(file, path) as archive:
         name = "w" if "w.npy" in archive.namelist() else "W"
-    return npz(path, (name,))[name], None
+    return npz(path, (name,), WEIGHTS)[name], None
 
 
-def npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def npz(path: Path, names: tuple[str, ...], expected: str = FORMS) -> dict[str, np.ndarray]:
     """The named arrays of a .npz file."""
-    with opened(path) as file, _zip(file, path) as archive:
+    with opened(path, expected) as file, _zip(file, path) as archive:
         there = [name.removesuffix(".npy") for name in archive.namelist()]
         for name in names:
             if name not in there:

@@ -19,7 +19,7 @@ from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.codes import Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt import host
-from gaunlearn_jax.kkt.host import HostPoint, HostProblem, Marks, Matrix, Vector
+from gaunlearn_jax.kkt.host import HostPoint, HostProblem, Marks, Matrix
 from gaunlearn_jax.theory.ball import ball_of
 from gaunlearn_jax.unlearn.registry import Step
 
@@ -72,17 +72,13 @@ def _judged(
     return Outcome(
         name=name,
         valid=valid,
-        gap=float("nan") if goal is None else _gap(ours, goal),
-        gap_nothing=float("nan") if goal is None else _gap(before, goal),
+        gap=float("nan") if goal is None else host.cosine_gap(ours, goal),
+        gap_nothing=float("nan") if goal is None else host.cosine_gap(before, goal),
         bracket=brackets[0],
         bracket_nothing=brackets[1],
-        unchanged=_gap(ours, before) <= SAME_MODEL,
+        unchanged=host.cosine_gap(ours, before) <= SAME_MODEL,
         metrics=popular.metrics(under, forget, params, retrained),
     )
-
-
-def _gap(a: Vector, b: Vector) -> float:
-    return 0.5 * float(np.sum((a / np.linalg.norm(a) - b / np.linalg.norm(b)) ** 2))
 
 
 def _bracket(under: Subject, forget: Marks, params: Matrix, outside: float) -> Bracket:
@@ -110,7 +106,7 @@ def _bracket(under: Subject, forget: Marks, params: Matrix, outside: float) -> B
     if sine >= 1:
         return Bracket(0.0, np.pi, float(sine))
     centre = np.append(np.asarray(ball.centre), float(ball.outside))
-    turn = 2 * np.arcsin(np.sqrt(min(1.0, _gap(np.append(params, outside), centre) / 2)))
+    turn = 2 * np.arcsin(np.sqrt(min(1.0, host.cosine_gap(np.append(params, outside), centre) / 2)))
     return Bracket(max(0.0, turn - np.arcsin(sine)), min(np.pi, turn + np.arcsin(sine)), float(sine))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gaunlearn_jax.audit.files import LARGEST, opened
+from gaunlearn_jax.audit.files import LARGEST, WEIGHTS, opened
 
 _TORCH = "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')"
 _PYTHON = "numpy.savez('weights.npz', W=joblib.load(FILE).coef_)"
@@ -28,7 +28,7 @@ def safetensors_weights(path: Path, model: str) -> tuple[np.ndarray, np.ndarray 
         raise ValueError(
             f"{path} needs safetensors: pip install 'gaunlearn-jax[safetensors]', or save the arrays as .npz"
         ) from None
-    with opened(path) as file:
+    with opened(path, WEIGHTS) as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"{path} has over {LARGEST / 2**30:.0f} GiB, expected the weights of one or two layers")

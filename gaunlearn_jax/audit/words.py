@@ -98,13 +98,13 @@ def paragraphs(a: Numbers) -> list[str]:
     parts = [
         _about(a),
         certificate_table(a),
-        _retrained(a),
+        retrained(a),
         sentence(a.worth, a.forget),
         _about_step(a),
         _about_hypotheses(a),
     ]
     if a.outcome is not None:
-        parts.insert(0, about_outcome(a.outcome))
+        parts = [about_outcome(a.outcome), parts[0], "For comparison, one step of ascent on that model:", *parts[1:]]
     parts += [f"Warning: {text}." for text in a.warnings]
     return [*parts, about_every_point(a.every_point)] if a.every_point is not None else parts
 
@@ -149,7 +149,8 @@ def certificate_table(a: Any) -> str:
     return "\n".join(lines)
 
 
-def _retrained(a: Numbers) -> str:
+def retrained(a: Any) -> str:
+    """How far the retrained model is, of an audit of two classes or of several."""
     if "retrain" not in a.certificates:
         return "Retrained model: not computed (too many points lie near the margin for an exact solution)."
     done, before = (c.tau for c in a.certificates["retrain"])
@@ -188,18 +189,24 @@ def _about_step(a: Numbers) -> str:
 
 
 def _about_hypotheses(a: Numbers) -> str:
+    more = [] if a.leaky is None else [f"Theorem LK: {_uniqueness(a.leaky)}"]
+    return hypotheses(a, "rounded worst-case lines", *more)
+
+
+def hypotheses(a: Any, named: str, *more: str) -> str:
+    """The hypotheses of the `named` lines, what each theorem promises, what `more` there is to say, and Theorem P: of
+    an audit of two classes or of several."""
     failing = [h for h in a.hypotheses if not h.holds]
     verb = "all hold" if not failing else f"{len(failing)} of {len(a.hypotheses)} fail"
     phi = f"phi, the largest |<x_i, x_k>|, is {a.phi:.3g}"
-    lines = [f"Theorems: of the hypotheses of the rounded worst-case lines {verb} ({phi}):"]
+    lines = [f"Theorems: of the hypotheses of the {named} {verb} ({phi}):"]
     for h in a.hypotheses:
         state = "holds" if h.holds else f"FAILS, {h.value / h.limit:.4g} times too large"
         lines.append(f"  {h.name} = {h.value:.4g}, must be at most {h.limit:g}: {state} ({h.meaning})")
     for name, b in a.bounds.items():
         promise = f"epsilon <= {b.epsilon:.3g}, delta <= {b.delta:.3g}, tau <= {b.tau:.3g}"
         lines.append(f"  {name}: " + (promise if b.reason == Reason.APPLIES else f"does not apply; {b.reason.text}"))
-    if a.leaky is not None:
-        lines.append(f"  Theorem LK: {_uniqueness(a.leaky)}")
+    lines += [f"  {sentence}" for sentence in more]
     lines.append(
         f"  Theorem P needs no hypothesis: epsilon <= epsilon_1 + rho = {a.epsilon + a.step.rho:.3g} "
         f"(rho = {a.step.rho:.3g}, the part of the step inside the span of the retained points)."

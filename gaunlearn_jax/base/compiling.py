@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 
+from gaunlearn_jax.base import placing
+
 
 def cpu_options(platform: str | None = None, **options: Any) -> dict[str, Any] | None:
     """These options of XLA where they are known to exist (an unknown one is an error), nothing elsewhere; `platform`
-    is what is compiled for (None: the default one)."""
-    known = jax.__version_info__[:2] == (0, 10) and (platform or jax.default_backend()) == "cpu"
+    is what is compiled for (None: where lanes live)."""
+    known = jax.__version_info__[:2] == (0, 10) and (platform or placing.platform()) == "cpu"
     return options if known else None
 
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaunlearn_jax.base import placing
+
 
 class Arithmetic(NamedTuple):
     """One operation is off by at most `unit` of its result, where that lies between `least` and `most`."""
@@ -44,14 +46,24 @@ _ASSUMED: list[Arithmetic] = []
 
 
 def arithmetic() -> Arithmetic:
+    """What computes here: the devices, or the host's processor where that makes the verdicts (`base.placing`)."""
+    return IEEE if placing.certifies_on_host() and not placing.is_away() else of_devices()
+
+
+def of_devices() -> Arithmetic:
     """What is assumed of the default device: what `assume` said, IEEE's on a processor, else what a probe measures."""
     if _ASSUMED:
         return _ASSUMED[-1]
     return IEEE if jax.default_backend() == "cpu" else _probed()
 
 
+def settles() -> bool:
+    """Whether what the devices return is settled here, by another arithmetic than theirs."""
+    return arithmetic() != of_devices()
+
+
 def assume(unit: float) -> None:
-    """Assume a coarser unit of rounding from now on, with the range of float32 that comes with such a one.
+    """Assume a coarser unit of rounding of the devices from now on, with the range of float32 that comes with one.
 
     ValueError unless IEEE's unit <= unit < 2^-20. Functions that are traced already keep what they were traced with.
     """

@@ -6,6 +6,7 @@ traces at these equations and compiles each function once; everywhere else they 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,17 +17,26 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from gaunlearn_jax.base import placing, rounding
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """fn of arguments flattened to arrays: their tree, the keywords that are static, whether a sweep runs it on the
-    host's processor, and what it tries first (see `staged`)."""
+    host's processor, what it tries first, and whether its results, or those of what it is part of, are measured again
+    (see `staged`)."""
 
     fn: Callable[..., Any]
     tree: Any
     static: tuple[tuple[str, Any], ...]
     on_host: bool = False
     attempt: Callable[..., Any] | None = None
+    measured: bool = False
+
+    @property
+    def devices(self) -> list[jax.Device]:
+        """Where a sweep runs it."""
+        return placing.host() if self.on_host else placing.devices() if self.measured else placing.home()
 
     def __call__(self, *leaves: Any) -> Any:
         return self.fn(*jax.tree.unflatten(self.tree, leaves), **dict(self.static))
@@ -35,7 +45,8 @@ class Stage:
 @functools.lru_cache(maxsize=512)
 def traced(stage: Stage, avals: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[ClosedJaxpr, Any]:
     """One call without batch axes: what it computes, and the tree of its results. Traced once per shapes."""
-    jaxpr, made = jax.make_jaxpr(stage, return_shape=True)(*avals)
+    with placing.away() if stage.measured else contextlib.nullcontext():
+        jaxpr, made = jax.make_jaxpr(stage, return_shape=True)(*avals)
     return jaxpr, jax.tree.structure(made)
 
 
@@ -45,21 +56,30 @@ def shapes(args: Any, depth: int) -> tuple[jax.ShapeDtypeStruct, ...]:
 
 
 def staged(
-    fn: Callable[..., Any], *, on_host: bool = False, attempt: Callable[..., Any] | None = None
+    fn: Callable[..., Any],
+    *,
+    on_host: bool = False,
+    attempt: Callable[..., Any] | None = None,
+    settled: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Make fn(*pytrees of arrays, **static) one equation; keywords must be hashable.
 
     `attempt`, of the same arguments, returns (results like those of fn, whether they are final): a sweep tries it on
     all lanes and runs fn for those that it leaves, so that no lane waits for another's long loop. Elsewhere fn runs.
+
+    `settled`: only with it does fn leave the host where verdicts are made there (`base.placing`). settled(results,
+    *arguments, **static) makes on the host what the host's arithmetic can vouch for of a coarser device's results.
     """
 
     @functools.wraps(fn)
     def call(*args: Any, **static: Any) -> Any:
         leaves, tree = jax.tree.flatten(args)
         arrays = [jnp.asarray(leaf) for leaf in leaves]
-        stage = Stage(fn, tree, tuple(sorted(static.items())), on_host, attempt)
+        measured = settled is not None or placing.is_away()
+        stage = Stage(fn, tree, tuple(sorted(static.items())), on_host, attempt, measured)
         out = staged_p.bind(*arrays, stage=stage, depth=0)
-        return jax.tree.unflatten(traced(stage, shapes(arrays, 0))[1], out)
+        results = jax.tree.unflatten(traced(stage, shapes(arrays, 0))[1], out)
+        return results if settled is None or not rounding.settles() else settled(results, *args, **static)
 
     return call
 

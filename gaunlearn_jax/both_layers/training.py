@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, Int
 
 from gaunlearn_jax.base import checks, draws, numerics
 from gaunlearn_jax.base.arrays import Code, PerPair, PerPoint, Scalar
-from gaunlearn_jax.base.codes import Status
 from gaunlearn_jax.base.show import Shown
 from gaunlearn_jax.base.staging import staged
 from gaunlearn_jax.both_layers.point import Weights
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.training.losses import LOSSES
+from gaunlearn_jax.training.train import check_options, ended
 
 
 @jax.tree_util.register_dataclass
@@ -62,10 +62,8 @@ def train(
     margin is not positive at the end. ValueError on an unknown loss or an option out of range.
     """
     numerics.require_x64()
-    LOSSES[loss]  # an unknown one raises
-    checks.number("init_scale", init_scale, "a positive number", 0.0, open_low=True)
+    check_options(loss, init_scale, num_steps)
     checks.number("step_size", step_size, "a number with 0 < step_size <= 0.5", 0.0, 0.5, open_low=True)
-    checks.whole("num_steps", num_steps, 1, "a positive whole number")
     n = checks.whole("num_neurons", num_neurons, 2, "an integer of at least 2 (one neuron of each sign)")
     return _train(key, data, n, loss, init_scale, num_steps, step_size)
 
@@ -87,14 +85,18 @@ def _train(
     path = _flow(numerics.gram(data.points), data.labels, z0, output, jnp.asarray(num_steps), step_size, loss=loss)
     weights = Weights(inside + numerics.matmul(path.coefficients, data.points), path.output, path.z)
     q = data.labels * numerics.matmul(path.output, jnp.maximum(path.z, 0.0))
-    least = jnp.min(q)
-    status = jnp.where(least > 0, Status.OK, Status.NOT_SEPARATED)
-    status = jnp.where(jnp.isfinite(least), status, Status.UNCONVERGED)
     off = jnp.max(jnp.abs(weights.imbalance + outside**2)) / (weights.norm**2 + jnp.sum(outside**2))
-    return Trained(weights, q, off, jnp.maximum(status, data.status))
+    return Trained(weights, q, off, ended(jnp.min(q), data))
 
 
-@staged
+def _settled(
+    path: _Carry, gram: Float[Array, "m m"], labels: PerPoint, z0: PerPair, *more: Any, **static: Any
+) -> _Carry:
+    """The same coefficients with the pre-activations that they have here."""
+    return path._replace(z=z0 + numerics.matmul(path.coefficients, gram))
+
+
+@functools.partial(staged, settled=_settled)
 def _flow(
     gram: Float[Array, "m m"],
     labels: PerPoint,

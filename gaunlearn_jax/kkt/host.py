@@ -234,3 +234,21 @@ def one_minus_cos(a: Vector, delta: Vector) -> float:
     across = norm(delta - (float(a @ delta) / size_a**2) * a)
     cos = float(a @ b) / (size_a * size_b)
     return (across / size_b) ** 2 / (1 + cos) if cos >= 0 else 1 - cos
+
+
+def cosine_gap(a: Matrix, b: Matrix) -> float:
+    """1 - cos of the angle, from the difference of the unit vectors; NaN for a zero vector."""
+    one, other = np.linalg.norm(a), np.linalg.norm(b)
+    return 0.5 * float(np.sum((a / one - b / other) ** 2)) if one > 0 and other > 0 else float("nan")
+
+
+def inside_norms(x: Matrix) -> Vector:
+    """||P x_r|| with P onto the span of all other points: x_r less v_r / ||v_r||^2 of the dual basis vector v_r,
+    or all of x_r where the others span it (leverage below 1)."""
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    rank = int(np.sum(s > RANK_TOL * s[0]))
+    u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+    dual = (u / s) @ vt
+    alone = np.sum(u**2, axis=1) > 1 - 1e-9
+    beyond = np.where(alone[:, None], dual / np.sum(dual**2, axis=1, keepdims=True), 0.0)
+    return np.asarray(np.linalg.norm(x - beyond, axis=1))

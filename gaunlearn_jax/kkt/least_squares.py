@@ -54,8 +54,9 @@ def nonnegative(columns: Matrix, goal: Vector) -> tuple[Vector, bool]:
         found = np.asarray(nnls(units, goal, maxiter=30 * len(size))[0])
     except RuntimeError:
         found = np.zeros(len(size))
-    if not optimal(units, goal, found):
-        found = _by_active_set(units, goal, found)
+    if optimal(units, goal, found):
+        return found / size, True
+    found = _by_active_set(units, goal, found)
     return found / size, optimal(units, goal, found)
 
 

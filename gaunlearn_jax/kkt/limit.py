@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import ConstraintMask, Mask, PerEntry
+from gaunlearn_jax.base.arrays import ConstraintMask, Mask, PerEntry, PerRow
 from gaunlearn_jax.base.codes import Status
 from gaunlearn_jax.data import Dataset
 from gaunlearn_jax.kkt.fit import selection_of
@@ -39,10 +39,16 @@ def limit_point(net: Any, data: Dataset, run: Any, *, retained: Mask | None = No
     numerics.require_x64()
     problem = net.problem(data)
     check_shapes(problem, data.num_points, preactivations=run.preactivations, retained=retained)
-    slopes = problem.slopes(jnp.asarray(run.preactivations))
+    slopes = starting_slopes(problem, jnp.asarray(run.preactivations))
     mask = jnp.ones(data.num_points, bool) if retained is None else jnp.asarray(retained)
     point = solve_pattern(problem, slopes, problem.constraints_of(mask), MAX_REPEATS)
     return dataclasses.replace(point, status=jnp.maximum(point.status, data.status))
+
+
+def starting_slopes(problem: MarginProblem, z: PerRow) -> PerEntry:
+    """The slopes [n, e] at pre-activations z [n, r], but strictly between on free pairs: where a pattern was not solved
+    before, most of them end as kinks, and Newton needs half as many steps if it begins with all of them there."""
+    return jnp.where(problem.free & problem.kinked, 0.5 * (1.0 + problem.slope), problem.slopes(z))
 
 
 @functools.partial(jax.jit, static_argnames="max_repeats")

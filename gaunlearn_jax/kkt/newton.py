@@ -37,8 +37,9 @@ NEWTON_STEPS = 15
 #: the same without kinks, where they cannot cycle, and the steps without progress after which one constraint moves
 PIVOT_STEPS, PATIENCE = 200, 3
 #: steps by conjugate gradients before that, the most products of each (ten Gaussian points need 3 at d = 1e12, 9 at
-#: 1e4, 18 at 100), and the share of the squared residual at which they have solved the linear system
-QUICK_STEPS, GRADIENT_STEPS, SOLVED = 6, 20, 1e-31
+#: 1e4, 18 at 100), the share of the squared residual at which they have solved the linear system, and what every
+#: product after the second has to leave of it at most: slower ones cost more than the direct solution
+QUICK_STEPS, GRADIENT_STEPS, SOLVED, PACE = 6, 20, 1e-31, 10**-1.5
 #: steps with the sets unchanged, of iterative refinement, after which nothing gets better
 CALM = 4
 #: a kink whose c leaves its interval by this share of the largest lambda moves; less is rounding
@@ -130,7 +131,8 @@ def gradient_solve(
         return x, r, _plus(z, new / jnp.where(rz > 0, rz, 1.0), d), new, step + 1
 
     def unfinished(carry: Any) -> Array:
-        return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS)
+        slow = (carry[4] > 2) & (carry[3] > size * PACE ** (carry[4] - 1.0))
+        return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS) & ~slow
 
     zero = jnp.zeros_like(lam), jnp.zeros_like(c)
     (d_lam, d_c), _, _, left, _ = lax.while_loop(

@@ -18,7 +18,7 @@ from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.arrays import EntryMask, PerEntry
 from gaunlearn_jax.base.staging import staged
 from gaunlearn_jax.kkt import dual
-from gaunlearn_jax.kkt.programme import KINK, Programme, Solution, places
+from gaunlearn_jax.kkt.programme import KINK, UPPER, Programme, Solution, places
 
 #: a pre-activation whose terms cancel to this share of their size is zero but for rounding
 CANCELLED = 1e-13
@@ -47,8 +47,7 @@ def first_round(p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) -> 
     return loop, solved & ~_again(loop, max_repeats)
 
 
-@functools.partial(staged, attempt=first_round)
-def pattern_loop(p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) -> Pattern:
+def _loop(p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) -> Pattern:
     """Solve with the fixed pairs at their slopes [n, e], and up to max_repeats times more with those flipped that
     contradict the solution. The solver begins with the free pairs in the places that their slopes name."""
     shape = p.fixed.shape
@@ -70,6 +69,20 @@ def pattern_loop(p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) ->
     none = jnp.zeros(shape, bool)
     first = Pattern(nothing, jnp.asarray(slopes), jnp.zeros(shape), none, jnp.asarray(-1, jnp.int32))
     return lax.while_loop(lambda loop: (loop.repeats < 0) | _again(loop, max_repeats), attempt, first)
+
+
+_loop_here = functools.partial(staged, attempt=first_round)(_loop)
+
+
+def _settled(found: Pattern, p: Programme, slopes: PerEntry, max_repeats: Int[Array, ""]) -> Pattern:
+    """The loop once more from the pattern that was found: where that is right, a quick solve of one programme."""
+    pairs = found.solution.pairs
+    free = jnp.where(pairs == KINK, 0.5 * (1 + p.slope), jnp.where(pairs == UPPER, 1.0, p.slope))
+    again = _loop_here(p, jnp.where(p.free, free, found.slopes), max_repeats)
+    return again._replace(repeats=found.repeats + again.repeats)
+
+
+pattern_loop = functools.partial(staged, attempt=first_round, settled=_settled)(_loop)
 
 
 def _again(loop: Pattern, max_repeats: Int[Array, ""]) -> Bool[Array, ""]:

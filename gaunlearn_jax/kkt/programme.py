@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax.base import numerics
@@ -28,8 +29,8 @@ LOWER, KINK, UPPER = 0, 1, 2
 TOL = 5e-14
 #: 2^e at e, also where e < 0: exact everywhere, and made without looking at the bits of a number, which TPUs cannot
 _POWERS = np.ldexp(1.0, np.roll(np.arange(-1022, 1024), -1022))
-#: norm from which on a feasible point counts as none, where every constraint alone asks for about 1, and the roundings
-#: of a squared norm
+#: norm of all feasible points from which on there may be none, where every constraint alone asks for about 1, and the
+#: roundings of a squared norm
 FAR, RAY_ROUNDING = 1e6, 256
 #: part of the size of a sum's terms that `optimality` measures in beside its target: TOL times it is about 14 eps
 ROUNDING_SHARE = 2.0**-4
@@ -194,15 +195,34 @@ def optimality(p: Programme, lam: PerConstraint, c: PerEntry, kinks: EntryMask) 
 
 
 def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
-    """Whether (lambda, c), made feasible, proves that every W with F_a(W) >= b_a for all a has norm FAR or more, in the
-    units of `unit_scaled`: sum b_a lambda_a <= sum lambda_a F_a(W) <= <sum v c x, W>.
+    """Whether (lambda, c), made feasible, proves that no W has F_a(W) >= b_a for all a: a ray, sum v c x = 0 with
+    sum b_a lambda_a > 0, where sum b_a lambda_a <= sum lambda_a F_a(W) <= <sum v c x, W>.
 
+    In floats: every such W has norm FAR or more, in the units of `unit_scaled`. So it is for a large W too, where
+    independent rows nearly cancel; for a ray they must cancel coefficient by coefficient: `independent_size`.
     Source: docs/theory, Pattern loop.
     """
     lam, c = made_feasible(p, lam, c)
     pull = jnp.sum(p.target * lam)
     square = jnp.sum(c * gradient(p, c)) + RAY_ROUNDING * numerics.unit() * jnp.sum(c * magnitudes(p, c))
-    return (pull > 0) & (pull**2 > FAR**2 * square)
+    suspect = (pull > 0) & (pull**2 > FAR**2 * square)
+
+    def look(_: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.asarray(False), pull > FAR * independent_size(p, c)
+
+    # a loop of one round at most: it costs nothing where no lane is suspect
+    return lax.while_loop(lambda s: s[0], look, (suspect, jnp.asarray(False)))[1]
+
+
+def independent_size(p: Programme, c: PerEntry) -> Float[Array, ""]:
+    """The largest |a_je| ||x_e||, where sum_e v_je c_je x_e = sum_e a_je x_e with e over a maximal set of independent
+    rows: 0 only if the sums are."""
+    sizes = jnp.diagonal(p.gram)
+    independent = jnp.diagonal(numerics.sweep(p.gram, sizes > 0)) < 0
+    others = jnp.where(independent[:, None] & ~independent, numerics.sweep(p.gram, independent), 0.0)
+    made = p.amplitudes * c
+    coefficients = jnp.where(independent, made + numerics.matmul(made, others.T), 0.0)
+    return jnp.max(jnp.abs(coefficients) * jnp.sqrt(sizes))
 
 
 def size_of(p: Programme, c: PerEntry) -> PerConstraint:

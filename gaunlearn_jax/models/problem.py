@@ -170,6 +170,11 @@ class MarginProblem:
         """Q_jr = sum_{e of r} v_je lambda_{a(e)} s_je, so that sum_a lambda_a g_a = Q X."""
         return self.by_row(self.amplitudes * self.of_entries(multipliers) * selection)
 
+    def gradients(self, selection: PerEntry) -> Float[Array, "a n p"]:
+        """g_a, the gradient of every margin in W for a selection."""
+        each = jax.vmap(lambda unit: self.coefficients(unit, selection))(jnp.eye(self.num_constraints))
+        return numerics.matmul(each, self.rows)
+
     def soft_margins(self, q: PerConstraint) -> PerPoint:
         """u_i = -log sum_a exp(-q_a) over the constraints of each point, q_i where it has one."""
         if self.layout is None or self.layout.one_constraint:

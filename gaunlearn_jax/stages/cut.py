@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxprs_in_params
 
-from gaunlearn_jax.base import staging
+from gaunlearn_jax.base import placing, staging
 from gaunlearn_jax.base.compiling import careful
 from gaunlearn_jax.stages.programmes import attempt_of, begin_compiling, stage_function, stage_programme
 from gaunlearn_jax.stages.runner import LEFT_LANES, Call, Part, Runner
@@ -231,10 +231,12 @@ class Stages:
 
     def device_functions(self) -> list[tuple[Callable[..., Any], list[Any]]]:
         """What an accelerator computes, each with the shapes of its arguments: the segments, and the stages but those
-        of the host."""
+        of the host; only stages where verdicts are made on the host."""
         stages = {(r.stage, r.avals) for r in self.requests}
         stages |= {(attempt_of(stage), avals) for stage, avals in stages if stage.attempt is not None}
         made = {(stage, avals): stage_function(stage, avals, self._lanes) for stage, avals in stages}
+        if placing.certifies_on_host():
+            return [function for (stage, _), function in made.items() if stage.measured]
         return [*self._functions(), *(function for (stage, _), function in made.items() if not stage.on_host)]
 
     def programme_of(self, request: Request) -> Future[Any]:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import weakref
 from collections.abc import Callable
@@ -21,9 +22,9 @@ import jax
 import jaxlib
 from jax.experimental import serialize_executable
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gaunlearn_jax.base import staging
+from gaunlearn_jax.base import placing, staging
 from gaunlearn_jax.base.compiling import careful
 from gaunlearn_jax.stages import files
 
@@ -59,9 +60,14 @@ def folder() -> Path | None:
 def stage_programme(stage: Any, avals: tuple[Any, ...], lanes: int, sharding: Any) -> Future[Any]:
     """The compiled programme of a stage for `lanes` lanes on each device."""
     fn, shapes = stage_function(stage, avals, lanes)
-    if stage.on_host and has_accelerator():
-        return compile_for_host(fn, shapes, sharding)
+    if (devices := elsewhere(stage)) is not None:
+        return compile_elsewhere(fn, shapes, sharding, devices)
     return begin_compiling(fn, shapes, sharding, careful())
+
+
+def elsewhere(stage: Any) -> list[jax.Device] | None:
+    """The devices of a stage that leaves the home of its lanes; None where it stays."""
+    return None if stage.devices == placing.home() else stage.devices
 
 
 def attempt_of(stage: Any) -> Any:
@@ -75,24 +81,30 @@ def stage_function(stage: Any, avals: tuple[Any, ...], lanes: int) -> tuple[Call
     return fn, [jax.ShapeDtypeStruct((lanes, *a.shape), a.dtype) for a in avals]
 
 
-def has_accelerator() -> bool:
-    """Whether lanes run on something other than the host's processor."""
-    return jax.default_backend() != "cpu"
+def spread_over(devices: list[jax.Device]) -> NamedSharding:
+    """Arrays with a lane axis, spread over devices."""
+    mesh = jax.make_mesh((len(devices),), ("lanes",), axis_types=(AxisType.Auto,), devices=devices)
+    return NamedSharding(mesh, PartitionSpec("lanes"))
 
 
-def compile_for_host(fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None) -> Future[Any]:
-    """A programme that runs on the host's processor, for arguments from the devices; its results go back to them."""
-    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+def compile_elsewhere(
+    fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None, devices: list[jax.Device]
+) -> Future[Any]:
+    """A programme that runs on other devices, for arguments from the home of the lanes; its results go back there."""
     count = 1 if sharding is None else sharding.mesh.size
-    placed = [jax.ShapeDtypeStruct((a.shape[0] * count, *a.shape[1:]), a.dtype, sharding=host) for a in avals]
-    lowered = jax.jit(fn).lower(*placed)
-    back = jax.local_devices()[0] if sharding is None else sharding
+    used = math.gcd(count * avals[0].shape[0], len(devices))  # as many as can have equal shares
+    there = spread_over(devices[:used])
+    lanes = count * avals[0].shape[0] // used
+    shapes = [jax.ShapeDtypeStruct((lanes, *a.shape[1:]), a.dtype) for a in avals]
+    made = begin_compiling(fn, shapes, there, careful(devices[0].platform))
+    back = placing.home()[0] if sharding is None else sharding
 
-    def made() -> Programme:
-        programme = lowered.compile(compiler_options=careful("cpu"))
-        return Programme(lambda *args: jax.device_put(programme(*jax.device_put(args, host)), back))
+    def call(*args: Any) -> Any:
+        return jax.device_put(made.result()(*jax.device_put(args, there)), back)
 
-    return submitted(made)
+    programme: Future[Any] = Future()
+    programme.set_result(Programme(call))
+    return programme
 
 
 def begin_compiling(

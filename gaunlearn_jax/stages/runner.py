@@ -81,18 +81,18 @@ class Runner:
         """Run a stage for the lanes `left`, pairs (piece, place), and put what it makes into `found`."""
         programme = call.programme.result()
         size = LEFT_LANES * (1 if self.sharding is None else self.sharding.mesh.size)
+        touched = sorted({i for i, _ in left})
+        given = {i: [np.asarray(array) for array in pieces[i]] for i in touched}
+        results = {i: [np.array(array) for array in found[i]] for i in touched}
         for start in range(0, len(left), size):
             some = left[start : start + size]
             padded = some + some[-1:] * (size - len(some))
-            host = [{i: np.asarray(pieces[i][a]) for i, _ in some} for a in range(call.width)]
-            given = [np.stack([arrays[i][j] for i, j in padded]) for arrays in host]
-            made = programme(*self._placed(given))
+            made = programme(*self._placed([np.stack([given[i][a][j] for i, j in padded]) for a in range(call.width)]))
             for place, result in enumerate(map(np.asarray, made)):
-                for i in {i for i, _ in some}:
-                    here = [(at, j) for at, (k, j) in enumerate(some) if k == i]
-                    whole = np.array(found[i][place])
-                    whole[[j for _, j in here]] = result[[at for at, _ in here]]
-                    found[i][place] = self._placed(whole)
+                for (i, j), value in zip(some, result, strict=False):
+                    results[i][place][j] = value
+        for i in touched:
+            found[i] = self._placed(results[i])
 
     def _placed(self, arrays: Any) -> Any:
         """Arrays with a lane axis, spread over the devices."""

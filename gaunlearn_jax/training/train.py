@@ -98,7 +98,9 @@ def train(
     some retained margin is not positive at the end. ValueError on an unknown loss or a nonpositive option.
     """
     numerics.require_x64()
-    _check_options(loss, init_scale, num_steps, step_size, checkpoints)
+    check_options(loss, init_scale, num_steps)
+    checks.number("step_size", step_size, "a positive number", 0.0, open_low=True)
+    checks.whole("checkpoints", checkpoints, 1, "a positive whole number")
     if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(f"optimizer is {optimizer!r}, expected an optax GradientTransformation such as optax.sgd(0.1)")
     if retained is not None:
@@ -135,8 +137,6 @@ def _train(
     edges = np.unique(np.linspace(0, num_steps, checkpoints + 1).astype(int))
     path = _descend(problem, mask, initial, orthogonal, edges, step_size, loss=loss, optimizer=optimizer)
     margin = path.margin[-1]
-    status = jnp.where(margin > 0, Status.OK, Status.NOT_SEPARATED)
-    status = jnp.where(jnp.isfinite(margin), status, Status.UNCONVERGED)
     return Trained(
         params=initial + numerics.matmul(path.coefficients, problem.rows),
         preactivations=path.preactivations,
@@ -146,8 +146,14 @@ def _train(
         log_loss=path.log_loss,
         margin=path.margin,
         smoothed_margin=path.smoothed_margin,
-        status=jnp.maximum(status, data.status),
+        status=ended(margin, data),
     )
+
+
+def ended(margin: Scalar, data: Dataset) -> Code:
+    """The status of a training that ended with this smallest margin."""
+    status = jnp.where(margin > 0, Status.OK, Status.NOT_SEPARATED)
+    return jnp.maximum(jnp.where(jnp.isfinite(margin), status, Status.UNCONVERGED), data.status)
 
 
 class _Path(NamedTuple):
@@ -160,7 +166,13 @@ class _Path(NamedTuple):
     smoothed_margin: Float[Array, "h"]
 
 
-@staged
+def _settled(path: _Path, problem: MarginProblem, mask: Mask, initial: Params, *more: Any, **static: Any) -> _Path:
+    """The same coefficients with the pre-activations that they have here."""
+    z = problem.preactivations(initial) + numerics.matmul(path.coefficients, problem.gram())
+    return path._replace(preactivations=z)
+
+
+@functools.partial(staged, settled=_settled)
 def _descend(
     problem: MarginProblem,
     mask: Mask,
@@ -221,9 +233,8 @@ def log_weights(problem: MarginProblem, q: PerConstraint, loss: str) -> PerConst
     return at - q
 
 
-def _check_options(loss: str, init_scale: Scalar, num_steps: int, step_size: float, checkpoints: int) -> None:
+def check_options(loss: str, init_scale: Scalar, num_steps: int) -> None:
+    """ValueError for an unknown loss, a scale or a number of steps that is not positive."""
     LOSSES[loss]  # an unknown one raises
     checks.number("init_scale", init_scale, "a positive number", 0.0, open_low=True)
-    checks.number("step_size", step_size, "a positive number", 0.0, open_low=True)
     checks.whole("num_steps", num_steps, 1, "a positive whole number")
-    checks.whole("checkpoints", checkpoints, 1, "a positive whole number")

@@ -9,6 +9,7 @@ from gaunlearn_jax.unlearn.filtered import repaired_ascent as repaired_ascent
 from gaunlearn_jax.unlearn.gradient_steps import fine_tuning as fine_tuning
 from gaunlearn_jax.unlearn.gradient_steps import neggrad_plus as neggrad_plus
 from gaunlearn_jax.unlearn.projected import neuronwise_ascent as neuronwise_ascent
+from gaunlearn_jax.unlearn.projected import orthogonal_ascent as orthogonal_ascent
 from gaunlearn_jax.unlearn.projected import projected_ascent as projected_ascent
 from gaunlearn_jax.unlearn.registry import STEPS as STEPS
 from gaunlearn_jax.unlearn.registry import Step as Step

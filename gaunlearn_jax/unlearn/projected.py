@@ -1,4 +1,5 @@
-"""Ascent that leaves some retained directions alone: projections of the step, for the whole network or per neuron.
+"""Ascent that leaves some retained directions alone: projections of the step, in every neuron alike, per neuron, or in
+all weights at once.
 
 Both take from h a part of its projection onto the span of the retained points, so that what these see of the step is
 smaller (docs/theory, Steps that keep retained directions).
@@ -60,6 +61,24 @@ def neuronwise_ascent(net: Any, data: Dataset, point: KKTPoint, forget: Mask) ->
     z = point.preactivations - jnp.where(seen, 0.0, problem.preactivations(taken))
     valid = jnp.all((z <= 0) | seen | ~kept)
     return dataclasses.replace(ascent, params=point.params - taken, preactivations=z, valid=valid)
+
+
+def orthogonal_ascent(net: Any, data: Dataset, point: KKTPoint, forget: Mask) -> Unlearned:
+    """theta - (I - P_0) h, with P_0 the projection onto the gradients of the retained margins, in all weights at once
+    and as automatic differentiation has them (at a kink the slope below zero).
+
+    Retained margins stay as they are to first order where no pair is at a kink. For linear models it is the subspace
+    "all" of `projected_ascent`.
+    Source: docs/theory, Steps that keep retained directions.
+    """
+    ascent = gradient_ascent(net, data, point, forget)
+    problem = net.problem(data)
+    flat = problem.gradients(problem.slopes(point.preactivations)).reshape(problem.num_constraints, -1)
+    h, _ = ascent_direction(problem, point, forget)
+    basis = numerics.orthonormal_basis(flat, problem.constraints_of(~forget))
+    taken = h - numerics.project(h.reshape(1, -1), basis).reshape(h.shape)
+    z = point.preactivations - problem.preactivations(taken)
+    return dataclasses.replace(ascent, params=point.params - taken, preactivations=z)
 
 
 def seen_pairs(problem: MarginProblem, point: KKTPoint, forget: Mask) -> Bool[Array, "n r"]:

@@ -14,7 +14,7 @@ from gaunlearn_jax.unlearn.active_set import active_set_step, retraining
 from gaunlearn_jax.unlearn.estimators import estimated_ascent
 from gaunlearn_jax.unlearn.filtered import influence_step, newton_removal, repaired_ascent
 from gaunlearn_jax.unlearn.gradient_steps import fine_tuning, neggrad_plus
-from gaunlearn_jax.unlearn.projected import neuronwise_ascent, projected_ascent
+from gaunlearn_jax.unlearn.projected import neuronwise_ascent, orthogonal_ascent, projected_ascent
 from gaunlearn_jax.unlearn.step import Unlearned, gradient_ascent
 
 
@@ -74,6 +74,8 @@ for _row in (
          needs="multipliers, retained points", cost="one, a solve"),
     Step("neuronwise", "ascent, in each neuron the retained points that it sees projected out", neuronwise_ascent,
          needs="multipliers, retained points", cost="one, a solve per neuron"),
+    Step("orthogonal", "ascent, the retained gradients of automatic differentiation projected out", orthogonal_ascent,
+         needs="multipliers, retained points", cost="one, a solve"),
     Step("repaired", "ascent, then conjugate gradients on the retained pre-activations", repaired_ascent, (_PASSES,),
          needs="multipliers, retained points", cost="`passes`"),
     Step("active_set", "least theta with margin 1 on the retained support, verified; else retraining",

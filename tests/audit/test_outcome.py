@@ -93,6 +93,11 @@ def test_mistakes(options, message):
         ga.audit(x, y, [0], **options)
 
 
+def test_weights_that_are_not_there(tmp_path, capsys):
+    assert main.main(["audit", "digits:3-8", "--forget", "3", "--unlearned", str(tmp_path / "no.npz")]) == 2
+    assert "expected a .npz or .safetensors with W [n, d]" in capsys.readouterr().err
+
+
 def test_three_classes_have_their_own_step():
     with pytest.raises(ValueError, match="audited for their own step alone"):
         ga.audit(np.eye(6), [0, 1, 2] * 2, [0], step="mean")

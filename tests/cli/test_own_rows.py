@@ -13,6 +13,8 @@ import pytest
 from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.models.registry import ARCHITECTURES
 from verify.cli import main
+from verify.instances.grid import Grid
+from verify.suites import own
 
 ROOT = Path(__file__).parents[2]
 PAGES = {"add_model": "my_model", "add_distribution": "my_distribution", "own_claim": "my_claim"}
@@ -130,3 +132,14 @@ def test_unknown_names_are_one_sentence(words, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_real_points_may_be_as_many_as_their_coordinates():
+    """A row answers for its own dims; those that are asked for must hold the points."""
+    pytest.importorskip("sklearn")
+    with own.loaded([ROOT / "examples" / "real_sets.py"]):
+        grid = Grid(points=(30,), sources=("breast_cancer",)).of("breast_cancer")
+        assert grid.dims == (30.0,)
+        assert grid.points == (30,)
+        with pytest.raises(ValueError, match="expected 31 <= d"):
+            Grid(points=(30,), dims=(30.0,), sources=("breast_cancer",))

@@ -23,8 +23,8 @@ def compiled() -> Any:
     return jax.jit(dual.solve)
 
 
-def solved(rows: Any, least: Any) -> Any:
-    """The solution of the dual programme, 1/2 lambda^T N N^T lambda - beta^T lambda over lambda >= 0."""
+def attempted(rows: Any, least: Any) -> Any:
+    """What the solver says of the dual programme, 1/2 lambda^T N N^T lambda - beta^T lambda over lambda >= 0."""
     rows, least = np.asarray(rows, float), np.asarray(least, float)
     m = len(rows)
     size = next(s for s in SIZES if s >= m)
@@ -41,7 +41,12 @@ def solved(rows: Any, least: Any) -> Any:
         slope=1.0,
         kinked=False,
     )
-    found = compiled()(programme, jnp.zeros((1, size), jnp.int32))
+    return compiled()(programme, jnp.zeros((1, size), jnp.int32))
+
+
+def solved(rows: Any, least: Any) -> Any:
+    """Its solution."""
+    found = attempted(rows, least)
     assert bool(found.converged)
     return found
 

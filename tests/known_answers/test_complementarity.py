@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gaunlearn_jax.kkt import hard_margin
-from known_answers.solvers import by_dual, nonnegative
+from known_answers.solvers import attempted, by_dual, nonnegative
 
 
 def fathi(n: int) -> np.ndarray:
@@ -55,8 +55,20 @@ def test_csizmadia(n: int) -> None:
     if n <= 48:
         goal = np.linalg.solve(rows, np.ones(n))
         np.testing.assert_allclose(nonnegative(rows.T, goal)[0], multipliers, rtol=1e-12)
-    if n <= 16:  # from a norm of 1e6 on, which is 2^20, the batched solver counts a point as none
         np.testing.assert_allclose(by_dual(rows, np.ones(n))[1], multipliers, rtol=1e-10)
+
+
+@pytest.mark.parametrize("t", [1e-2, 1e-4, 1e-6, 0.0])
+def test_far_is_not_nowhere(t: float) -> None:
+    """w = (1, 2/t) for the points (1, 0) and (-1, t), and nothing for t = 0, of which (1, 1) is the proof. A third
+    point (0, 1), in the span of the others, asks for nothing."""
+    found = attempted(np.array([[1.0, 0.0], [-1.0, t], [0.0, 1.0]]), np.ones(3))
+    assert bool(found.infeasible) == (t == 0)
+    if t > 0:
+        assert bool(found.converged)
+        # the product of the first two points is 1 but for t^2, of which 1e-16 is rounding
+        expected = np.array([1 + 2 / t**2, 2 / t**2, 0.0])
+        np.testing.assert_allclose(found.multipliers[:3], expected, rtol=1e-15 / t**2 + 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))

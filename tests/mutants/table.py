@@ -160,8 +160,25 @@ MUTANTS = [
     *of(
         "gaunlearn_jax/kkt/programme.py",
         "tests/kkt/test_class_networks.py",
-        ("(pull**2 > FAR**2 * square)", "(pull**2 > square)"),
         ("FAR, RAY_ROUNDING = 1e6, 256", "FAR, RAY_ROUNDING = 1e30, 256"),
+    ),
+    *of(
+        "gaunlearn_jax/base/rounding.py",
+        "tests/test_placing.py -k arithmetic",
+        ("certifies_on_host() and not placing.is_away() else", "certifies_on_host() else"),
+        ("return arithmetic() != of_devices()", "return False"),
+    ),
+    *of(
+        "gaunlearn_jax/base/staging.py",
+        "tests/test_placing.py",
+        ("settled is not None or placing.is_away()", "settled is not None"),
+        ("placing.devices() if self.measured else", "placing.home() if self.measured else"),
+    ),
+    *of(
+        "gaunlearn_jax/kkt/programme.py",
+        "tests/known_answers/test_complementarity.py",
+        ("pull > FAR * independent_size(p, c)", "pull > 0"),
+        ("made + numerics.matmul(made, others.T)", "made - numerics.matmul(made, others.T)"),
     ),
     *of(
         "gaunlearn_jax/theory/scale_free.py",
@@ -182,6 +199,15 @@ MUTANTS = [
         "tests/known_answers/test_tails.py",
         ("1 / (12 * a)", "1 / (6 * a)"),
         ("square / (1 + math.sqrt(1 + square))", "0 * square"),
+    ),
+    *of(
+        "gaunlearn_jax/unlearn/projected.py",
+        "tests/unlearn/test_step_conformance.py",
+        ("problem.gradients(problem.slopes(point.preactivations))", "problem.gradients(point.selection)"),
+        (
+            "numerics.orthonormal_basis(flat, problem.constraints_of(~forget))",
+            "numerics.orthonormal_basis(flat, problem.constraints_of(forget))",
+        ),
     ),
     *of(
         "gaunlearn_jax/unlearn/certificates.py",

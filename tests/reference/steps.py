@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from reference.limit import limit_point
 from reference.model import Array, combination, example_gradient, kkt_errors, margins, margins_of, preactivations
@@ -69,6 +70,14 @@ def neuronwise(i: Instance) -> Array:
         if seen:
             W[j] += i.h[j] @ projector(i.X, seen)
     return W
+
+
+def orthogonal(i: Instance) -> Array:
+    """The least-squares fit of h by the retained gradients of automatic differentiation, in all weights, taken out."""
+    slopes = np.where(i.Z > 0, 1.0, i.slope)
+    A = np.stack([example_gradient(t, i.X, i.u, slopes).ravel() for t in i.retained])
+    fit = A.T @ np.linalg.lstsq(A.T, i.h.ravel(), rcond=1e-12)[0]
+    return i.W - i.h + fit.reshape(i.h.shape)
 
 
 def repaired(i: Instance, passes: float = 5.0) -> Array:
@@ -191,6 +200,45 @@ def influence(i: Instance, size: float = 100.0) -> Array:
     return _hessian_step(i, size, range(len(i.y)))
 
 
+def gap(a: Array, b: Array) -> float:
+    """1 - cos of the angle between two arrays."""
+    return float(0.5 * np.sum((a / np.linalg.norm(a) - b / np.linalg.norm(b)) ** 2))
+
+
+def least_gap(goal: Array, start: Array, direction: Array) -> float:
+    """The least gap between the goal and start + t direction, t >= 0, by a search over arctan t."""
+    found = minimize_scalar(lambda angle: gap(goal, start + math.tan(angle) * direction), method="bounded",
+                            bounds=(0.0, math.pi / 2 - 1e-9), options={"xatol": 1e-12})  # fmt: skip
+    return min(float(found.fun), gap(goal, start), gap(goal, direction))
+
+
+def ridge_minimiser(X: Array, y: Array, mu: float) -> Array:
+    """argmin of sum exp(-y_i <w, x_i>) + mu/2 ||w||^2 by damped Newton steps in w."""
+    V, w = y[:, None] * X, np.zeros(X.shape[1])
+
+    def value(w: Array) -> float:
+        return float(np.sum(np.exp(-V @ w)) + mu / 2 * w @ w)
+
+    for _ in range(200):
+        slope = np.exp(-V @ w)
+        change = np.linalg.solve(mu * np.eye(len(w)) + (V.T * slope) @ V, slope @ V - mu * w)
+        size = 1.0
+        while value(w + size * change) > value(w) and size > 1e-12:
+            size /= 2
+        w = w + size * change
+    return w
+
+
+def own_target(i: Instance, mu: float) -> tuple[float, float]:
+    """The gaps of Newton's step, and of doing nothing, from the ridge minimiser to the one without the points."""
+    T, whole = i.retained, ridge_minimiser(i.X, i.y, mu)
+    V = i.y[T, None] * i.X[T]
+    slope = np.exp(-V @ whole)
+    step = whole - np.linalg.solve(mu * np.eye(len(whole)) + (V.T * slope) @ V, mu * whole - slope @ V)
+    goal = ridge_minimiser(i.X[T], i.y[T], mu)
+    return gap(goal, step), gap(goal, whole)
+
+
 REFERENCE: dict[str, Callable[..., Array]] = {
     "nothing": lambda i: i.W,
     "ascent": lambda i, scale=1.0: i.W - scale * i.h,
@@ -200,6 +248,7 @@ REFERENCE: dict[str, Callable[..., Array]] = {
     "active": active,
     "projection": lambda i: without(i, i.X[i.retained]),
     "neuronwise": neuronwise,
+    "orthogonal": orthogonal,
     "repaired": repaired,
     "active_set": active_set,
     "neggrad_plus": neggrad_plus,

@@ -52,6 +52,16 @@ def test_groups_hold_every_dimension_once_and_fit():
             assert len(group) == 1 or 8 + 14 + len(group) * (3 + max(size, 8)) <= width + 3 * len(group)
 
 
+def test_a_claims_own_table_is_split_where_a_number_would_be_cut(monkeypatch):
+    wide, heads = "4.7e-30 [2.2e-30, 0.0018] 100%, 31% valid", [f"relu near_duplicates c=0.{i}" for i in range(5)]
+    made = {"title": "gaps", "columns": ["step", *heads], "rows": [["ascent", *([wide] * 5)]], "sentences": ["so"]}
+    out = io.StringIO()
+    monkeypatch.setattr(tables, "console", Console(file=out, width=100))
+    tables.print_own_table(made)
+    assert out.getvalue().count(wide) == 5
+    assert all(out.getvalue().count(head) == 1 for head in heads)
+
+
 @pytest.mark.parametrize(
     ("counts", "text"),
     [

@@ -104,7 +104,7 @@ def test_an_accelerator_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
         def memory_stats(self):
             return {"bytes_limit": 10 * GIB, "bytes_in_use": 4 * GIB}
 
-    monkeypatch.setattr(jax, "local_devices", lambda: [Device(), Device()])
+    monkeypatch.setattr(memory.placing, "home", lambda: [Device(), Device()])
     assert memory.device_free() == 6 * GIB
 
 

@@ -30,12 +30,14 @@ STEPS_OF_ONES_OWN = {
 def run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
-    def go(name: str, body: str) -> tuple[int, str]:
+    def go(name: str, body: str, *options: str) -> tuple[int, str]:
         path = tmp_path / f"{name}.py"
         path.write_text(
-            "import gaunlearn_jax as ga\ndef step(net, data, point, forget):\n" + textwrap.indent(body, "    ") + "\n"
+            "import jax\nimport gaunlearn_jax as ga\ndef step(net, data, point, forget):\n"
+            + textwrap.indent(body, "    ")
+            + "\n"
         )
-        code = main.main(["run", "--step", str(path), *SMALL])
+        code = main.main(["run", "--step", str(path), *SMALL, *options])
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 
@@ -52,6 +54,25 @@ def test_steps_are_told_apart(name, run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("factor", "code", "sentence"),
+    [
+        ("1.0", 0, "is a retrained model on every instance, an exact KKT point of the retained points"),
+        ("-1.0", 1, "FARTHER from the retrained model"),
+    ],
+)
+def test_a_network_trained_again_is_retrained_although_another_one(factor, code, sentence, run):
+    """The retained points have several exact solutions."""
+    body = (
+        "run = ga.train.train(jax.random.key(7), net, data, retained=~forget)\n"
+        f"return {factor} * ga.kkt.limit_point(net, data, run, retained=~forget).params"
+    )
+    got, text = run("again", body, "--models", "relu", "--neurons", "16")
+    assert sentence in text
+    assert got == code
+
+
+@pytest.mark.slow
 def test_the_example_is_better_than_nothing_where_ascent_is_not(capsys):
     assert main.main(["run", "--step", str(EXAMPLE), *SMALL, "--source", "equicorrelated:c=0.9"]) == 0
     text = capsys.readouterr().out
@@ -63,8 +84,9 @@ def test_the_example_is_better_than_nothing_where_ascent_is_not(capsys):
     ("body", "message"),
     [
         ("return point.params[:, :2]", "the step returned params of shape (1, 2), expected (1, 6): [n, p]"),
-        ("return point.prams", "mistaken.py, line 3: AttributeError"),
-        ("return float(point.params[0, 0])", "mistaken.py, line 3: ConcretizationTypeError"),
+        ("return point.prams", "mistaken.py, line 4: AttributeError"),
+        ("return float(point.params[0, 0])", "mistaken.py, line 4: ConcretizationTypeError"),
+        ("return point.params * float(point.params[0, 0])", "this is traced, so use jax.numpy alone"),
     ],
 )
 def test_mistakes(body, message, run):

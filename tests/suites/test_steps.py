@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference as ref
-from reference.steps import REFERENCE, Instance
+from reference.steps import REFERENCE, Instance, active_set_candidate, gap, least_gap, own_target
 
+import gaunlearn_jax as ga
+from gaunlearn_jax import kkt
+from gaunlearn_jax.kkt import dual
 from gaunlearn_jax.unlearn import STEPS, active_set, ridge
 from suites import recorded as lanes
-from verify.suites import step_theorems, steps
+from verify.instances.records import LIMIT
+from verify.suites import step_tables, step_theorems, steps
 from verify.suites.check import Check
 from verify.suites.step_theorems import OWN, Scene, of_any
 from verify.suites.steps import SUITE
 
+#: steps whose gaps are compared with those of the reference
+COMPARED = ("nothing", "ascent", "mean", "nearest", "projection", "orthogonal", "neggrad_plus", "repaired")
 right_newton = ridge.newton_step
 
 
@@ -34,6 +41,15 @@ class Shrunk(Scene):
     def ball(self):
         point = self.certified
         return self.whole(point.params, point.orthogonal_norm), jnp.zeros(())
+
+
+class Worse(Scene):
+    """A projection certificate whose errors are twice as large, and more."""
+
+    def __init__(self, e):
+        super().__init__(e)
+        near = self.near
+        self.near = dataclasses.replace(near, epsilon=2 * near.epsilon, delta=near.delta + 1.0, tau=4 * near.tau)
 
 
 class Elsewhere(Scene):
@@ -59,7 +75,7 @@ def wrong(e) -> dict[str, Check]:
         one = after[name]
         return dataclasses.replace(one, params=e.point.params + factor * (one.params - e.point.params))
 
-    for name in ("ascent", "mean", "nearest", "active", "projection", "neuronwise", "repaired"):
+    for name in ("ascent", "mean", "nearest", "active", "projection", "neuronwise", "orthogonal", "repaired"):
         add("farther", name, dataclasses.replace(moved(name, 1.5), valid=jnp.asarray(True)))
     for name in ("neggrad_plus", "fine_tuning", "nothing"):
         add("repaired", name, dataclasses.replace(after["projection"], valid=jnp.asarray(True)))
@@ -70,6 +86,8 @@ def wrong(e) -> dict[str, Check]:
     add("small", "retraining", after["retraining"], at=small)
     for name in ("ascent", "nothing", "projection"):
         add("small", name, after[name], of_any, small)
+    add("worse", "ascent", after["ascent"], at=Worse(e))
+    add("ascended", "projection", after["ascent"])
     add("elsewhere", "nothing", after["nothing"], of_any, Elsewhere(e))
     if not e.problem.kinked:
         with mock.patch.object(ridge, "newton_step", lambda p, w, _, mu: right_newton(p, w, jnp.ones(e.m, bool), mu)):
@@ -108,7 +126,7 @@ def test_an_invalid_active_set_step_counts_as_nothing(table, blocks):
 test_it_can_fail = lanes.can_fail(
     *(
         ("farther", {"certificate": f"farther:{name}", "strength": "thales"}, 60)
-        for name in ("ascent", "mean", "nearest", "active", "projection", "repaired")
+        for name in ("ascent", "mean", "nearest", "active", "projection", "orthogonal", "repaired")
     ),
     ("farther", {"certificate": "farther:projection", "strength": "instance"}, 60),
     ("farther", {"certificate": "farther:neuronwise", "strength": "instance"}, 60),
@@ -117,7 +135,10 @@ test_it_can_fail = lanes.can_fail(
     ("repaired", {"certificate": "repaired:fine_tuning", "strength": "time"}, 60),
     ("repaired", {"certificate": "repaired:fine_tuning", "strength": "loss"}, 60),
     ("repaired", {"certificate": "repaired:nothing"}, 60),
+    *(("worse", {"certificate": "worse:ascent", "quantity": name}, 60) for name in ("epsilon", "delta", "tau")),
+    *(("ascended", {"certificate": "ascended:projection", "quantity": name}, 60) for name in ("delta", "margin")),
     ("trusted", {"certificate": "trusted:active_set", "quantity": "epsilon"}, 20),
+    ("trusted", {"certificate": "trusted:active_set", "quantity": "distance"}, 20),
     ("full", {"certificate": "full:newton", "strength": "woodbury"}, 40),
     ("full", {"certificate": "full:newton", "strength": "thales"}, 40),
     ("other", {"certificate": "other:influence", "quantity": "distance"}, 20),
@@ -134,22 +155,42 @@ def test_gaps_of_one_lane_against_the_reference(seen):
         for at, forget, retained in lane.forgotten():
             i = Instance(*(np.asarray(v) for v in (X, y, u, W, Z, lam, s)), forget, slope)
             goal = ref.solve_pattern(i.X, i.y, i.u, i.s > 0.5, retained, lane.linear)[0]
-            for name in ("nothing", "ascent", "mean", "nearest", "projection", "neggrad_plus", "repaired"):
-                after = REFERENCE[name](i)
-                a, b = np.append(goal, 0.0), np.append(after, lane.outside if name != "retraining" else 0.0)
-                wanted = 0.5 * np.sum((a / np.linalg.norm(a) - b / np.linalg.norm(b)) ** 2)
+            goal = np.append(goal, 0.0)
+            for name in COMPARED:
+                wanted = gap(goal, np.append(REFERENCE[name](i), lane.outside))
                 np.testing.assert_allclose(lane.values[f"gap_{name}"][at], wanted, rtol=1e-5, atol=1e-20)
+            theta, ascent, plus = (
+                np.append(REFERENCE[name](i), lane.outside) for name in ("nothing", "ascent", "neggrad_plus")
+            )
+            beside = {
+                "best_ascent": least_gap(goal, theta, ascent - theta),
+                "best_neggrad_plus": least_gap(goal, ascent, plus - ascent),
+            }
+            if lane.theta == LIMIT:
+                beside["unchecked_active_set"] = gap(goal, np.append(active_set_candidate(i)[0], 0.0))
+            if lane.linear:
+                beside["own_target_newton"], beside["own_target_nothing"] = own_target(i, step_theorems.RIDGE)
+            for name, wanted in beside.items():
+                np.testing.assert_allclose(lane.values[name][at], wanted, rtol=1e-4, atol=1e-19, err_msg=name)
 
 
 def test_table(blocks):
     table, metrics = SUITE.tables(blocks, lanes.GRID)
     assert [row[0] for row in metrics.rows] == list(STEPS.names)
     assert all("doing nothing passes" in sentence for sentence in metrics.sentences)
-    assert [row[0] for row in table.rows] == list(STEPS.names)
+    beside = [one.label for one in step_tables.BESIDE.values()]
+    assert [row[0] for row in table.rows if row[0] not in beside] == list(STEPS.names)
+    assert sorted(row[0] for row in table.rows if row[0] in beside) == sorted(beside)
     assert len(table.columns) == 1 + 2 * len(lanes.GRID.dims)
     assert {len(row) for row in table.rows} == {len(table.columns)}
     by_step = {row[0]: row[1:] for row in table.rows}
-    assert set(by_step["nothing"]) == {"1 0%"}
+    assert set(by_step["nothing"]) == {"1 [1, 1] 0%"}
+    oracle = by_step["ascent, best constant (oracle)"]
+    for own, best in zip(by_step["ascent"], oracle, strict=True):
+        middle, low, high = (float(v) for v in re.findall(r"[\d.e+-]+", own)[:3])
+        assert low <= middle <= high
+        assert float(best.split()[0]) <= middle
+    assert by_step["newton, own target"][2:] == ["", ""]
     assert by_step["newton"][2:] == ["", ""], "a network has no Newton step"
     assert all(entry.endswith("100%") for entry in by_step["ascent"])
 
@@ -187,3 +228,20 @@ def test_a_step_of_ones_own_is_claimed_to_be_better_than_nothing():
 
 def test_every_step_of_the_library_has_its_theorem():
     assert set(step_theorems.OWN) == set(steps.BUILT_IN) - {"estimated"}  # whose theorem is the claim estimators'
+
+
+def test_what_the_solver_leaves_grows_with_the_condition_of_the_points():
+    """Coordinates from 1 to 1e-7: epsilon of solved points passes the accuracy of the solver, but not its room."""
+    net, m = ga.models.TwoLayerReLU(4), 6
+    passed = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((m, 8)) * 10.0 ** -np.linspace(0, 7, 8)
+        problem = net.problem(ga.data.from_points(x, [1.0, -1.0] * (m // 2)))
+        every = jnp.ones(m, bool)
+        best = kkt.solve_pattern(problem, jnp.ones((4, m)), every, kkt.MAX_REPEATS)
+        terms = float(jnp.linalg.norm(best.params) + jnp.sum(best.multipliers * problem.steepness()))
+        if int(best.status) == ga.Status.OK:
+            assert float(best.epsilon) < terms * float(step_theorems.solver_leaves(problem, every))
+            passed += float(best.epsilon) > terms * dual.ACCEPT + 4 * float(best.error)
+    assert passed > 2

@@ -146,6 +146,8 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--loss", metavar="NAME", help="training loss")
     run.add_argument("--chunk", type=int, metavar="LANES", help="lanes computed at once")
     run.add_argument("--unit", type=float, metavar="U", help="unit of rounding to assume (default: the device's)")
+    text = "where verdicts are made: on the device, or (default for TPUs) on the host, which is given what it solved"
+    run.add_argument("--certify-on", choices=("device", "cpu"), help=text)
     run.add_argument("--out", type=Path, metavar="DIR", help="keep the lanes and summary.json there; resumes")
     run.add_argument("--shard", type=_shard, metavar="I/N", help="compute every N-th part, starting with I (from 0)")
     run.add_argument("--distributed", action="store_true", help="call jax.distributed.initialize(), share by process")

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gaunlearn_jax.base import rounding
+from gaunlearn_jax.base import placing, rounding
 from gaunlearn_jax.stages import programmes
 from verify.certify import lane_files
 from verify.cli.reproduce import reproduce
@@ -38,6 +38,7 @@ FULL = {"dims": (1e4, 1e6, 1e8, 1e10, 1e12, 1e13), "points": (8, 16), "seeds": 2
 def main(options: argparse.Namespace) -> int:
     """Run what the options ask for; the exit code."""
     devices.set_up_jax(lanes=True)
+    placing.certify_on(options.certify_on)
     given = None if options.config is None else _study(options)
     files = [*options.own, *options.steps]
     with own.loaded(files) as mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -96,8 +97,10 @@ class Grid:
 
     def of(self, source: str) -> Grid:
         """This grid for data of a source, its dims and signals put in."""
-        signals = dict(self._values(source)).get("signal", (0.0,))
-        return dataclasses.replace(self, dims=self.dims or DISTRIBUTIONS[source].dims, signals=signals)
+        found = copy.copy(self)  # unchecked: a row answers for its own dims, and real data may have fewer than m
+        object.__setattr__(found, "dims", self.dims or DISTRIBUTIONS[source].dims)
+        object.__setattr__(found, "signals", dict(self._values(source)).get("signal", (0.0,)))
+        return found
 
     def cells(self, source: str) -> list[Cell]:
         """The cells of a source, in the order of the lanes."""

@@ -48,7 +48,7 @@ def lane(shape: Shape) -> Callable[..., Array]:
         data = shape.draw(key_data, dim, parameters)
         problem = net.problem(data)
         initial = draws.normal(key_pattern, shape=(problem.num_neurons, data.points.shape[1]))
-        slopes = problem.slopes(problem.preactivations(initial))
+        slopes = kkt.starting_slopes(problem, problem.preactivations(initial))
         point = kkt.solve_pattern(problem, slopes, problem.constraints_of(jnp.ones(shape.m, bool)), kkt.MAX_REPEATS)
         order = draws.order(key_order, shape.m)
         forget = jnp.zeros(shape.m, bool).at[order].set(jnp.arange(shape.m) < k)

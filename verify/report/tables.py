@@ -114,16 +114,17 @@ def row_names(row: dict[str, Any], keys: Sequence[str]) -> list[str]:
     return [name_of(row[c] or "") if c in ("certificate", "strength") else str(row[c] or "") for c in keys]
 
 
-def side_by_side(keys: list[str], cells: dict[float, dict[tuple[Any, ...], str]], width: int) -> list[list[float]]:
-    """The dimensions in groups whose columns of cells {dimension: {line: text}} fit a console beside the keys of the
-    lines: a number that is cut says something else."""
+def side_by_side(keys: list[str], cells: dict[Any, dict[tuple[Any, ...], str]], width: int) -> list[list[Any]]:
+    """The columns, called by a dimension or by words, in groups whose cells {column: {line: text}} fit a console beside
+    the keys of the lines: a number that is cut says something else. A head of words may be folded between them."""
     gap, used = 3, 0
-    groups: list[list[float]] = [[]]
+    groups: list[list[Any]] = [[]]
     texts = {key for column in cells.values() for key in column}
     start = sum(gap + max([len(name), *(len(str(key[i])) for key in texts)]) for i, name in enumerate(keys))
     for d, column in cells.items():
         shown = [line for text in column.values() for line in Text.from_markup(text).plain.split("\n")]
-        size = gap + max(map(len, [f"d = {short_number(d)}", *shown]))
+        head = d.split() if isinstance(d, str) else [f"d = {short_number(d)}"]
+        size = gap + max(map(len, [*head, *shown]))
         if groups[-1] and start + used + size > width:
             groups.append([])
             used = 0
@@ -145,12 +146,16 @@ def own_tables(suites: tuple[Suite, ...], blocks: list[Any], grid: Grid) -> dict
 def print_own_table(made: dict[str, Any]) -> None:
     """One of `own_tables`, with its sentences."""
     console.print(f"\n{made['title']}", markup=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for number, column in enumerate(made["columns"]):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    for row in made["rows"]:
-        table.add_row(*row)
-    console.print(table)
+    keys, *heads = made["columns"]
+    cells = {head: {(row[0],): row[at] for row in made["rows"]} for at, head in enumerate(heads, 1)}
+    for some in side_by_side([keys], cells, console.width):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table.add_column(keys, overflow="fold")
+        for head in some:
+            table.add_column(head, justify="right", overflow="fold")
+        for row in made["rows"]:
+            table.add_row(row[0], *(cells[head][row[0],] for head in some))
+        console.print(table)
     for sentence in made["sentences"]:
         console.print(sentence, markup=False, soft_wrap=True)
 

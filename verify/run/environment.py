@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from gaunlearn_jax.base import rounding
+from gaunlearn_jax.base import placing, rounding
 
 #: the commit, with "-dirty" after it where files were changed
 GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -30,7 +30,7 @@ def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
     return {
         "backend": jax.default_backend(),
         "devices": [d.device_kind for d in jax.local_devices()],
-        "mesh": {"lanes": len(jax.local_devices())},
+        "mesh": {"lanes": len(placing.home())},
         "dtype": "float64",
         "rounding": dict(rounding.record()),
         "random": "threefry2x32",
@@ -44,7 +44,13 @@ def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
         "revision": revision,
         "command_line": shlex.join(["gaunlearn", *command]),
         "chunk": chunk,
+        **(_apart() if placing.certifies_on_host() else {}),
     }
+
+
+def _apart() -> dict[str, Any]:
+    """What there is to say where the devices do not make the verdicts."""
+    return {"certify_on": "cpu", "device_rounding": rounding.of_devices()._asdict()}
 
 
 def processor() -> str:

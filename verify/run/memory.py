@@ -8,11 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.extend import core
 
 from gaunlearn_jax import sweep
-from gaunlearn_jax.base import staging
+from gaunlearn_jax.base import placing, staging
 
 #: the part of the free memory that is planned for; the rest is for compilations and other programs
 SHARE = 0.5
@@ -37,8 +36,8 @@ def host_free() -> int:
 
 
 def device_free() -> int:
-    """Bytes free for each of this process's devices; CPU devices share the machine's."""
-    devices = jax.local_devices()
+    """Bytes free for each device where lanes live; CPU devices share the machine's."""
+    devices = placing.home()
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
@@ -73,7 +72,7 @@ def chunk(name: str, lanes: int, per_lane: float, asked: int | None, entries: in
 
     ValueError with the estimate: the smallest chunk, or the one that was asked for, does not fit.
     """
-    devices, free = len(jax.local_devices()), device_free()
+    devices, free = len(placing.home()), device_free()
     size, least = sweep.chunk_size(lanes, asked, entries), sweep.chunk_size(lanes, 1)
     room = int(SHARE * free / per_lane) * devices
     if least > room:

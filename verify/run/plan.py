@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from gaunlearn_jax import sweep
+from gaunlearn_jax.base import placing
 from gaunlearn_jax.stages import kept
 from gaunlearn_jax.stages.runner import Runner
 from verify.instances import records
@@ -93,7 +94,7 @@ def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, reco
             sweep.compiled(fn, hurried).give(_arguments(size, parameters), load)
             return Plan(shape, suites, fn, total, size, names, per_lane, hurried, parameters, name, True)
     stages = sweep.compiled(fn, hurried).stages(_arguments(size, parameters))
-    per_lane = memory.SLACK * memory.live_bytes(stages.jaxpr.jaxpr) * len(jax.local_devices()) / size
+    per_lane = memory.SLACK * memory.live_bytes(stages.jaxpr.jaxpr) * len(placing.home()) / size
     names = list(flatten(stages.out))
     return Plan(shape, suites, fn, total, fits(per_lane), names, per_lane, hurried, parameters, name)
 

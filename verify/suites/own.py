@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from gaunlearn_jax.base.registry import Registry
 from gaunlearn_jax.data.registry import DISTRIBUTIONS, Distribution
 from gaunlearn_jax.models.registry import ARCHITECTURES, Architecture
@@ -31,6 +33,7 @@ KINDS: tuple[tuple[type, Registry[Any]], ...] = (
     (Loss, LOSSES),
     (Step, STEPS),
 )
+_TRACED = "; this is traced, so use jax.numpy alone (a finished model is judged by gaunlearn audit --unlearned)"
 _HINT = "a Python file with a Suite, Architecture, Distribution, Loss or Step at its top level; see docs/howto"
 
 
@@ -109,7 +112,8 @@ def blame(paths: Sequence[Path]) -> Iterator[None]:
         if not places:
             raise
         why = str(error).strip().split("\n")[0]
-        raise ValueError(f"{places[-1][0]}, line {places[-1][1]}: {type(error).__name__}: {why}") from error
+        hint = _TRACED if isinstance(error, jax.errors.JAXTypeError) else ""
+        raise ValueError(f"{places[-1][0]}, line {places[-1][1]}: {type(error).__name__}: {why}{hint}") from error
 
 
 def _places(error: BaseException) -> list[tuple[str, int | None]]:
