@@ -30,8 +30,8 @@ class Architecture:
 
 
 #: theorems that do not speak of every margin problem (docs/theory): Theorem L and R, Lemma M, the multiplier estimator,
-#: the test error on mixtures, Theorem LK, Lemma M' with Theorem R' of linear models with several classes and for points
-#: of several rows, and (of two-layer networks with both layers trained) Theorem N
+#: the test error on mixtures, Theorem LK, Lemma M' with Theorem R' of linear models with several classes and for
+#: points of several rows or constraints, and (of two-layer networks with both layers trained) Theorem N
 THEOREMS = ("L", "R", "M", "estimator", "mixture", "LK", "classes", "entries", "N")
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
@@ -137,6 +137,6 @@ ARCHITECTURES.register(
 ARCHITECTURES.register(
     Architecture(
         "classes_relu", "two-layer ReLU network with C classes, first layer trained", _classes_relu,
-        parameters=(dataclasses.replace(_CLASSES, default=3.0),),
+        parameters=(dataclasses.replace(_CLASSES, default=3.0),), theorems=frozenset({"entries"}),
     )
 )  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from gaunlearn_jax.base.arrays import Mask
 from gaunlearn_jax.base.registry import Parameter, Registry
 from gaunlearn_jax.kkt import KKTPoint
+from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.unlearn.active_set import active_set_step, retraining
 from gaunlearn_jax.unlearn.estimators import estimated_ascent
 from gaunlearn_jax.unlearn.filtered import influence_step, newton_removal, repaired_ascent
@@ -23,7 +24,8 @@ class Step:
     set. Parameters may be traced.
 
     `needs` is what the step has to know, `cost` its price in passes over the data, `linear_only` whether it speaks of
-    models without kinks alone, `solves` whether it solves the retained problem (unless `make` is handed a solved one).
+    models without kinks alone, `one_entry` whether of one entry and one constraint a point alone, `solves` whether it
+    solves the retained problem (unless `make` is handed a solved one).
     """
 
     name: str
@@ -33,7 +35,12 @@ class Step:
     needs: str = ""
     cost: str = ""
     linear_only: bool = False
+    one_entry: bool = False
     solves: bool = False
+
+    def speaks_of(self, problem: MarginProblem) -> bool:
+        """Whether the step is one for this margin problem."""
+        return not (self.linear_only and problem.kinked) and not (self.one_entry and problem.layout is not None)
 
 
 def _nothing(net: object, data: object, point: KKTPoint, forget: Mask) -> Unlearned:
@@ -53,7 +60,7 @@ for _row in (
          needs="multipliers", cost="none"),
     Step("nothing", "the model as it is", _nothing, cost="none"),
     Step("estimated", "ascent with multipliers read off the forgotten points alone", estimated_ascent,
-         needs="the forgotten points", cost="none"),
+         needs="the forgotten points", cost="none", one_entry=True),
     Step("mean", "ascent, the retained mean projected out of the step",
          functools.partial(projected_ascent, subspace="mean"), needs="multipliers, the mean", cost="one, in advance"),
     Step("nearest", "ascent, the retained mean and the nearest retained points projected out",

@@ -92,20 +92,24 @@ def test_the_point_of_an_instance_is_the_one_that_the_solver_found():
     np.testing.assert_allclose(e.retrained[0], first.params, atol=1e-12)
 
 
-@pytest.mark.parametrize("space", [SMALL, LINE, Space("linear", 5, eps_d=3.9, psi=0.15)])
+PATCHES = Space("convolution", 4, 6, eps_d=9.0)
+
+
+@pytest.mark.parametrize("space", [SMALL, LINE, Space("linear", 5, eps_d=3.9, psi=0.15), PATCHES])
 def test_hypotheses_hold_by_construction(space):
     rng = np.random.default_rng(0)
     for size in (0.1, 1e3):
         c = candidate(space)._replace(
-            off=jnp.asarray(size * rng.normal(size=(space.m, space.m))),
-            diagonal=jnp.asarray(size * rng.normal(size=space.m)),
+            off=jnp.asarray(size * rng.normal(size=(space.rows, space.rows))),
+            diagonal=jnp.asarray(size * rng.normal(size=space.rows)),
         )
         x = candidates.points(space, c)
-        psi, phi, eps_d = ga.data.assumptions(candidates.dataset(x, c.labels), space.network())
+        each = candidates.dataset(x, jnp.where(jnp.arange(space.rows) % 2 == 0, 1.0, -1.0))
+        psi, phi, eps_d = ga.data.assumptions(each, ga.models.TwoLayerReLU(space.n) if space.n > 1 else space.network())
         assert psi <= space.psi
         assert phi <= space.phi
-        assert eps_d <= space.eps_d
-        assert np.linalg.eigvalsh(numerics.gram(x))[0] >= 1 - space.psi - (space.m - 1) * space.phi - 1e-12
+        assert eps_d <= space.eps_d * space.patches
+        assert np.linalg.eigvalsh(numerics.gram(x))[0] >= 1 - space.psi - (space.rows - 1) * space.phi - 1e-12
 
 
 def test_approximate_points_stay_feasible_and_keep_their_selection():
@@ -153,6 +157,27 @@ def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
     assert any(lhs > 0.95 * rhs for lhs, rhs in entries)
     assert all(lhs <= rhs for lhs, rhs in entries)
     assert max(float(lhs / rhs) for lhs, rhs in entries) == pytest.approx(state.ratio, rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["convolution", "classes_relu"])
+def test_points_of_several_rows_or_constraints_are_attacked(model, tmp_path):
+    pytest.importorskip("flint")
+    from verify.exact import statements
+
+    space = Space(model, 4, 6, eps_d=6.0)
+    state = search.search("entries/upper", space, seconds=1e-3, lanes=LANES, folder=tmp_path)
+    assert not state.violated()
+    assert state.ratio > 0.5
+    assert statements.check_files(tmp_path.glob("best-*.json"))[0] == 0
+
+
+@pytest.mark.parametrize(("model", "rows", "kinds"), [("convolution:patches=3", 12, 2), ("classes_relu", 4, 3)])
+def test_every_row_has_an_active_neuron_of_each_kind(model, rows, kinds):
+    space = Space(model, 4, 6)
+    active = search.fresh(np.random.default_rng(0), space, LANES).pattern
+    assert active.shape == (LANES, 6, rows)
+    assert all(active[:, kind::kinds].any(axis=1).all() for kind in range(kinds))
 
 
 def test_a_search_goes_on_where_it_was_stopped(tmp_path):
@@ -237,6 +262,7 @@ def test_a_false_bound_is_reported_with_a_counterexample(tmp_path, capsys, monke
         (["relu", "--neurons", "1"], "one of each sign"),
         (["relu", "--forget", "10"], "1 <= k < m"),
         (["linear", "--eps-d", "5"], "singular Gram matrices"),
+        (["entries", "--eps-d", "15.2"], "(20 - 1) eps_d"),
         (["linear", "--eps-d", "nan"], "singular Gram matrices"),
         (["linear", "--psi", "1"], "0 <= psi < 1"),
         (["linear", "--minutes", "0"], "expected a positive number"),

@@ -1,26 +1,27 @@
 """Makes examples/certificates/: pairs of files that differ in one number, by one unit in its last place, of which one
 is proved and the other is not.
 
-    PYTHONPATH=.:tests python tests/exact/make_examples.py
+    PYTHONPATH=.:tests python tests/exact/make_examples.py [WORD ...]
 
 A true document is made, and the number that decides a statement is moved by bisection over the floats to the last one
-that is proved (good/) and the next (bad/).
+that is proved (good/) and the next (bad/). With words, only the pairs whose names contain one of them are made.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
-import shutil
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from exact_documents import document
-from margin_documents import TWO_BY_TWO, margin_document
+from margin_documents import CLASSES, HEAD, POOLED, TWO_BY_TWO, margin_document
 from reference.exact_fractions import stated
 from reference.exact_inequalities import inequality_sides, solution
 
@@ -135,12 +136,17 @@ def named(name: str, tau: float | None = None, **sort: Any) -> Callable[[], Docu
     def make() -> Document:
         doc = document(**({"strength": None, "version": 2} | sort))
         doc["claimed"]["tau"] = doc["claimed"]["tau"] if tau is None else tau
-        doc["inequality"] = {"name": name, "lhs": 0.0, "rhs": 0.0, "solution": solution(doc)}
-        lhs, rhs = max(inequality_sides(doc), key=lambda pair: pair[0] - pair[1])
-        doc["inequality"] |= {"lhs": float(lhs), "rhs": float(rhs)}
-        return doc
+        return with_sides(doc, name, solution(doc))
 
     return make
+
+
+def with_sides(doc: Document, name: str, theta: Document | None = None) -> Document:
+    """The document with an inequality and the sides of its tightest entry."""
+    doc["inequality"] = {"name": name, "lhs": 0.0, "rhs": 0.0, "solution": theta}
+    lhs, rhs = max(inequality_sides(doc), key=lambda pair: pair[0] - pair[1])
+    doc["inequality"] |= {"lhs": float(lhs), "rhs": float(rhs)}
+    return doc
 
 
 def comparison() -> Document:
@@ -183,8 +189,13 @@ RELU = {"size": 0.05, "n": 4, "trained": True}
 STATED = (("inequality", "lhs"),), (("inequality", "rhs"),)
 
 
-#: those of leaky networks and of several classes have files of their own (test_leaky_files, test_class_files)
-NAMED = [name for name in certificate_file.INEQUALITIES if not name.startswith(("unique/", "softmax/"))]
+EVEN = np.array([0.5, -0.5, 0.5, -0.5])
+#: inequalities of a leaky network, a linear model of several classes, and a filter bank: slope, layout and the rest
+BEYOND: dict[str, tuple[float, Document]] = {
+    "unique": (0.3, {"u": EVEN, "size": 0.01, "kinks": 0.0, "loose": 0.0}),
+    "softmax": (1.0, {"layout": CLASSES, "amplitudes": HEAD, "kinks": 0.0, "loose": 0.0}),
+    "entries": (0.0, {"layout": POOLED, "n": 6, "kinks": 0.1}),
+}
 
 
 def pairs() -> Iterator[tuple[str, Pair]]:
@@ -229,6 +240,10 @@ def pairs() -> Iterator[tuple[str, Pair]]:
     yield "bound_instance_tau", Pair(claim("tau"), UP, "bound.tau", plain(13, **two, size=0.01, omega=0.01))
     yield "bound_span_tau", Pair(claim("tau"), UP, "bound.tau", plain(14, "span", trained=True))
     yield "bound_leaky_epsilon", Pair(claim("epsilon"), UP, "bound.epsilon", margin(4, 0.1, layout=TWO_BY_TWO))
+    pooled, head = BEYOND["entries"][1] | {"strength": "spaces"}, {"layout": CLASSES, "n": 6, "strength": "spaces"}
+    yield "bound_spaces_epsilon", Pair(claim("epsilon"), UP, "bound.epsilon", margin(8, 0.0, **pooled))
+    yield "bound_spaces_delta", Pair(claim("delta"), UP, "bound.delta", margin(9, 0.2, **pooled))
+    yield "bound_spaces_tau", Pair(claim("tau"), UP, "bound.tau", margin(6, 0.0, **head, loose=0.02))
     yield "bound_fraction_of_the_step", Pair(claim("epsilon"), UP, "bound.epsilon", plain(15, step=0.75, size=0.01))
     scaling = {"kind": "scaling", "linear": True, "size": 1e-3}
     yield "bound_scaling_instance", Pair(claim("epsilon"), UP, "bound.epsilon", plain(16, **scaling, trained=True))
@@ -254,7 +269,10 @@ def pairs() -> Iterator[tuple[str, Pair]]:
 
 def inequalities() -> Iterator[tuple[str, Pair]]:
     """Theorems cannot be made false: what fails is that the file's sides are theirs."""
-    for number, name in enumerate(NAMED):
+    plain, beyond = [], []
+    for name in certificate_file.INEQUALITIES:
+        (beyond if name.split("/")[0] in BEYOND else plain).append(name)
+    for number, name in enumerate(plain):
         sort = {"seed": 30 + number, "size": 0.05, "n": 3, "trained": name.split("/")[0] != "retrain"}
         if name == "step_size/lower":  # half the step, of which an angle of 11 degrees is not the whole
             sort |= {"step": 0.5, "tau": 0.02}
@@ -262,6 +280,14 @@ def inequalities() -> Iterator[tuple[str, Pair]]:
             f"inequality_{name.replace('/', '_')}",
             Pair(STATED[number % 2], UP if number % 3 else DOWN, "inequality.stated", named(name, **sort)),
         )
+    for number, name in enumerate(beyond):
+        slope, rest = BEYOND[name.split("/")[0]]
+        make = margin(60 + number, slope, bounded=False, **rest)
+        yield (
+            f"inequality_{name.replace('/', '_')}",
+            Pair(STATED[number % 2], UP if number % 3 else DOWN, "inequality.stated",
+                 functools.partial(lambda make, name: with_sides(make(), name), make, name)),
+        )  # fmt: skip
 
 
 def table(rows: list[tuple[str, Pair, Document, Document]]) -> str:
@@ -278,15 +304,18 @@ def table(rows: list[tuple[str, Pair, Document, Document]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    rows = []
-    for part in ("good", "bad"):
-        shutil.rmtree(FOLDER / part, ignore_errors=True)
-        (FOLDER / part).mkdir(parents=True)
-    for name, pair in pairs():
-        good, bad = edge(pair)
-        documents.write(FOLDER / "good" / f"{name}.json", good)
-        documents.write(FOLDER / "bad" / f"{name}.json", bad)
+def main(words: list[str]) -> None:
+    rows, known = [], dict(pairs())
+    paths = {part: {name: FOLDER / part / f"{name}.json" for name in known} for part in ("good", "bad")}
+    for part, wanted in paths.items():
+        (FOLDER / part).mkdir(parents=True, exist_ok=True)
+        for path in set((FOLDER / part).glob("*.json")) - set(wanted.values()):
+            path.unlink()
+    for name, pair in known.items():
+        if not words or any(word in name for word in words):
+            for part, doc in zip(paths, edge(pair), strict=True):
+                documents.write(paths[part][name], doc)
+        good, bad = (json.loads(paths[part][name].read_text()) for part in paths)
         rows.append((name, pair, good, bad))
     readme = FOLDER / "README.md"
     head = readme.read_text().split("| file |")[0]
@@ -295,4 +324,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,6 +12,11 @@ from reference.exact_fractions import stated
 from gaunlearn_jax.models.problem import Layout, MarginProblem
 from verify.certify import documents
 
+#: two patches a point and one constraint, the sum of both: a filter bank with sum or average pooling
+POOLED = Layout(tuple(range(6)), (0, 0, 1, 1, 2, 2), (0, 0, 1, 1, 2, 2), (0, 1, 2))
+#: one row a point and three constraints of one entry each, as for four classes
+OWNER = (0, 0, 0, 1, 1, 1, 2, 2, 2)
+CLASSES = Layout(OWNER, tuple(range(9)), (0, 1, 2), OWNER)
 #: three points of two rows, two constraints and four entries each: every pair of a row and a constraint of a point
 TWO_BY_TWO = Layout(
     row=(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5),
@@ -19,6 +24,10 @@ TWO_BY_TWO = Layout(
     point_of_row=(0, 0, 1, 1, 2, 2),
     point_of_constraint=(0, 0, 1, 1, 2, 2),
 )
+
+
+#: e_y - e_c for the points of CLASSES, of the classes 0, 1 and 2, and all other classes c: a linear model
+HEAD = np.array([np.eye(4)[y] - np.eye(4)[c] for y in range(3) for c in range(4) if c != y]).T
 
 
 class Numbers:
@@ -68,6 +77,7 @@ def margin_document(
     *,
     kind: str = "projection",
     bounded: bool = True,
+    strength: str = "instance",
     n: int = 4,
     m: int = 4,
     size: float = 0.02,
@@ -75,9 +85,11 @@ def margin_document(
     step: float = 1.0,
     loose: float = 0.05,
     u: Array | None = None,
+    amplitudes: Array | None = None,
 ) -> dict[str, Any]:
     """A true certificate document of a feasible point; `kinks` is the share of pre-activations that are zero, `loose`
-    how far the others are from those of an (almost) exact KKT point. `u` are the weights of a single output."""
+    how far the others are from those of an (almost) exact KKT point. `u` are the weights of a single output,
+    `amplitudes` all v."""
     rng = np.random.default_rng(seed)
     rows = m if layout is None else len(layout.point_of_row)
     entries = m if layout is None else len(layout.row)
@@ -85,6 +97,7 @@ def margin_document(
     v = rng.normal(size=(n, entries)) / np.sqrt(n)
     v[: n // 2] = np.abs(v[: n // 2])
     v = v if u is None else u[:, None] * np.where(np.arange(m) % 2 == 0, 1.0, -1.0)
+    v = v if amplitudes is None else amplitudes
     x = Numbers(gram(rng, rows, size), v, slope, layout)
     everyone = np.ones(x.point.size, bool)
     z, lam = x.kkt(everyone)
@@ -98,7 +111,7 @@ def margin_document(
     gone, left = x.point == 0, x.point != 0
     point = _point(x, z, lam, s, everyone)
     certificate = _certificate(x, kind, step, z, lam, s, gone, left)
-    bound = {"name": kind, "strength": "instance", "epsilon": 0.0, "delta": 0.0, "tau": 0.0} if bounded else None
+    bound = {"name": kind, "strength": strength, "epsilon": 0.0, "delta": 0.0, "tau": 0.0} if bounded else None
     problem: Any = MarginProblem(x.k, v, np.zeros(x.point.size, int), 1, slope, layout)  # type: ignore[arg-type]
     out = documents.build(x.k, problem, [0], point, certificate, step_scale=step, bound=bound)
     if bounded:

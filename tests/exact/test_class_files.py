@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("flint")
 
 from reference import classes as reference
+from reference.exact_inequalities import inequality
 
 from gaunlearn_jax.data import from_classes
 from gaunlearn_jax.kkt import class_margin
@@ -85,7 +86,9 @@ def test_both_lines_of_the_theorem_and_both_bounds_of_the_lemma_are_proved() -> 
         assert {v for k, v in answers(doc).items() if not k.endswith("stated")} == {"proved"}
     assert answers(class_document("sharp"))["bound.stated"] == "proved"
     for side in ("upper", "lower"):
-        assert set(answers(class_document(None, side)).values()) == {"proved"}
+        doc = class_document(None, side)
+        assert set(answers(doc).values()) == {"proved"}
+        assert inequality(doc) is True  # in fractions
 
 
 def test_the_coarse_line() -> None:
@@ -134,6 +137,14 @@ def test_an_amplitude_that_is_no_class_is_no_linear_model_of_classes() -> None:
     kinked = copy.deepcopy(doc)
     kinked["slope"] = 0.5
     assert not classes.is_linear_classes(Quantities(parse(kinked)))
+
+
+def test_constraints_of_one_point_have_one_class() -> None:
+    """e_0 - e_2 and e_1 - e_3 name every class once, but two of them as the point's own."""
+    for columns, one in ((((1, 0, -1, 0), (0, 1, 0, -1)), False), (((1, -1, 0), (1, 0, -1)), True)):
+        amplitudes = [[float(v) for v in row] for row in zip(*columns, strict=True)]
+        q: Any = SimpleNamespace(problem=SimpleNamespace(amplitudes=amplitudes), n=len(amplitudes))
+        assert classes._of_one_class(q, [0, 1]) is one
 
 
 def test_the_lemma_by_balls_is_the_formula() -> None:

@@ -17,7 +17,7 @@ from reference.exact_fractions import answers
 
 from verify.cli.main import main
 from verify.exact import statements
-from verify.exact.certificate_file import BOUNDS, KINDS, STRENGTHS
+from verify.exact.certificate_file import BOUNDS, INEQUALITIES, KINDS, STRENGTHS
 
 FOLDER = make_examples.FOLDER
 NAMES = sorted(path.stem for path in (FOLDER / "good").glob("*.json"))
@@ -86,7 +86,7 @@ def test_every_kind_occurs() -> None:
     bounds = [doc["bound"] for doc in docs if doc["bound"]]
     assert {bound["name"] for bound in bounds} == set(BOUNDS)
     assert {bound["strength"] for bound in bounds} == set(STRENGTHS)
-    assert {doc["inequality"]["name"] for doc in docs if doc.get("inequality")} == set(make_examples.NAMED)
+    assert {doc["inequality"]["name"] for doc in docs if doc.get("inequality")} == set(INEQUALITIES)
     assert {doc["format"]["version"] for doc in docs} == {1, 2}
     assert {doc.get("slope") for doc in docs} >= {0.0, 0.1, 1.0}
     assert any(doc.get("layout") for doc in docs)

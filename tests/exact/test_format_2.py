@@ -35,6 +35,8 @@ def sorts() -> dict[str, dict[str, Any]]:
         "relu layout span": margin_document(6, 0.0, TWO_BY_TWO, kind="span"),
         "linear layout": margin_document(7, 1.0, TWO_BY_TWO, kinks=0.0),
         "linear layout scaling": margin_document(8, 1.0, TWO_BY_TWO, kind="scaling", kinks=0.0, size=1e-3),
+        "leaky layout spaces": margin_document(16, 0.2, TWO_BY_TWO, strength="spaces"),
+        "relu layout spaces": margin_document(13, 0.0, TWO_BY_TWO, strength="spaces"),
         "absolute value": margin_document(10, -1.0, TWO_BY_TWO),
     }
     return found

@@ -98,6 +98,16 @@ def test_bounds_are_proved_by_both(cases: list[Doc]) -> None:
     assert {s.answer for s in compare(uneven).statements if s.name.startswith("bound.")} == {"not applicable"}
 
 
+def test_lemma_g_where_theorem_lk_does_not_speak(cases: list[Doc]) -> None:
+    """With chi above 1 no activation is known, and the pulls are bounded with a^2 U alone."""
+    near, far = with_bound(cases[0], "sharp"), with_bound(cases[0], "sharp")
+    far["claimed"]["phi"] = 0.09
+    far["bound"] |= stated(far)
+    found = {s.name: s.answer for s in compare(far).statements}
+    assert found["bound.epsilon"] == found["bound.stated"] == "proved"
+    assert stated(near)["epsilon"] < far["bound"]["epsilon"]
+
+
 def test_mutated_files_agree_with_the_fractions(cases: list[Doc]) -> None:
     """One number changed: claims that end a hypothesis or a bound, amplitudes, slopes, selections, points."""
     rng, seen = np.random.default_rng(5), {"proved": 0, "refuted": 0, "not applicable": 0}

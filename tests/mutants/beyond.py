@@ -8,6 +8,7 @@ WORST = "tests/theory/test_worst_cases.py"
 ENTRIES = "tests/theory/test_entries.py"
 BOTH = "tests/both_layers/test_theory.py"
 LEAKY_FILES = "tests/exact/test_leaky_files.py"
+ENTRY_FILES = "tests/exact/test_entry_files.py"
 NAMED = "tests/exact/test_example_files.py tests/exact/test_inequalities.py"
 
 BEYOND = [
@@ -47,6 +48,14 @@ BEYOND = [
         ("rho = k * kappa * upper", "rho = kappa * upper"),
         ("numerics.matmul(c, c.T)", "c * c"),
         ("return self.least > INDEPENDENT", "return self.least >= 0"),
+        ("jnp.where(live, point.selection, problem.slopes", "jnp.where(~live, point.selection, problem.slopes"),
+        ("EXCHANGES = 100", "EXCHANGES = 1"),
+        ("(along[high] - along[low]) / jnp", "(along[high] + along[low]) / jnp"),
+        ("jnp.asarray(real) & (point.multipliers[index] > 0)", "jnp.asarray(real)"),
+        ("jnp.inf).at[np.asarray(owner)].min(norms)", "0.0).at[np.asarray(owner)].max(norms)"),
+        ("constraints=most)", "constraints=1)"),
+        ("- off, 0.0)", "+ off, 0.0)"),
+        ("jnp.where(found.between.defined, found.between.upper, jnp.inf)", "2 * found.between.upper"),
     ),
     *of(
         "gaunlearn_jax/kkt/max_pooling.py",
@@ -109,6 +118,30 @@ BEYOND = [
         ('arb("0.31") * q.k**2 * e**2', 'arb("0.31") * q.k * e**2'),
         ("rho = q.k * found.upper", "rho = found.upper"),
         ("return len(own) == 1 and sorted", "return sorted"),
+    ),
+    *of(
+        "verify/exact/entries.py",
+        ENTRY_FILES,
+        ("a, most = 1 - others * mu", "a, most = 1 + others * mu"),
+        ("4 * a * most * claim", "4 * a * claim"),
+        ('b = claim["epsilon_1"] + (1 /', "b = (1 /"),
+        ("[1 / norm - others * mu * upper", "[1 / norm - mu * upper"),
+        ("inner = 1 - (kept - 1) * mu", "inner = 1 - kept * mu"),
+        ("root(kept / inner)", "root(1 / inner)"),
+        ("rho = q.k * kappa * found.upper", "rho = kappa * found.upper"),
+        ("kappa * total(found.gamma[i] for i in q.problem.forget)", "kappa * total(found.gamma)"),
+        ("return root(most)", "return most"),
+        ("for k in range(i):", "for k in range(max(0, i - 1)):"),
+        ("if d.preactivations[j][r] > 0 else q.slope", "if d.preactivations[j][r] < 0 else q.slope"),
+        ("live = [at for at, a in enumerate(mine) if q.d.original.multipliers[a] > 0]", "live = range(len(mine))"),
+        ("least.nonnegative_part() ** 2 /", "functools.reduce(arb.max, along) ** 2 /"),
+        ("along[high] > along[low]", "along[high] < along[low]"),
+        ("lemma(q), root(norm_lemma(q))", "lemma(q), norm_lemma(q)"),
+    ),
+    *of(
+        "verify/exact/entries.py",
+        "tests/exact/test_example_files.py -k bound_spaces",
+        ("sine = rho / floor + margin", "sine = rho / floor"),
     ),
     *of(
         "verify/exact/floors.py",

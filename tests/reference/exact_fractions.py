@@ -2,53 +2,16 @@
 
 Weights are coefficient rows: w_j = sum_i C_ji x_i with C = Z K^-1, so <A, B> = sum_j a_j K b_j, the residual has the
 coefficients C - Q, and P maps a row a to the row p on T with K_TT p = K_T a. Only square roots are approximated, to
-`BITS` bits. It shares no code with `verify.exact` and works in reasonable time for a handful of points.
+`rational.BITS` bits. It shares no code with `verify.exact` and works in reasonable time for a handful of points.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import isqrt
 from typing import Any
 
-BITS = 500
-Row = list[Fraction]
-
-
-def root(x: Fraction) -> Fraction:
-    return Fraction(isqrt(int(x * 4**BITS)), 2**BITS)
-
-
-def solve(matrix: list[Row], right: Row) -> Row:
-    """Gauss-Jordan elimination with the first pivot that is not zero."""
-    rows = [[*row, b] for row, b in zip(matrix, right, strict=True)]
-    size = len(rows)
-    for k in range(size):
-        pivot = next(i for i in range(k, size) if rows[i][k] != 0)
-        rows[k], rows[pivot] = rows[pivot], rows[k]
-        rows[k] = [v / rows[k][k] for v in rows[k]]
-        for i in range(size):
-            if i != k and rows[i][k] != 0:
-                rows[i] = [a - rows[i][k] * b for a, b in zip(rows[i], rows[k], strict=True)]
-    return [row[-1] for row in rows]
-
-
-def positive_definite(matrix: list[Row]) -> bool:
-    rows = [list(row) for row in matrix]
-    size = len(rows)
-    if any(rows[i][j] != rows[j][i] for i in range(size) for j in range(size)):
-        return False
-    for k in range(size):
-        if rows[k][k] <= 0:
-            return False
-        for i in range(k + 1, size):
-            ratio = rows[i][k] / rows[k][k]
-            rows[i] = [a - ratio * b for a, b in zip(rows[i], rows[k], strict=True)]
-    return True
-
-
-def fractions(value: Any) -> Any:
-    return [fractions(v) for v in value] if isinstance(value, list) else Fraction(value)
+from reference import exact_entries
+from reference.rational import Row, fractions, positive_definite, root, solve
 
 
 class Instance:
@@ -160,6 +123,8 @@ def sides(x: Instance) -> tuple[bool, Any, Any, Any, Any]:
     whole, u2 = x.step == 1, sum(v * v for v in x.u)
     if strength == "scale_free":
         return scale_free_sides(x) if whole and name == "projection" else (False, None, None, None, None)
+    if strength == "spaces":
+        return exact_entries.spaces(x) if whole and name == "projection" else (False, None, None, None, None)
     if strength != "instance" and 0 < x.slope < 1:
         return leaky_sides(x, strength) if whole and name == "projection" else (False, None, None, None, None)
     if strength != "instance" and not (x.one_output and x.slope in (0, 1) and (name != "scaling" or x.u == [1])):

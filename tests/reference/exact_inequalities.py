@@ -9,7 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from reference.exact_fractions import Instance, Row, answers, fractions, positive_definite, root, solve, unique
+from reference import exact_entries
+from reference.exact_fractions import Instance, answers, unique
+from reference.rational import Row, fractions, root, solve
 
 TIE = Fraction(1, 2**400)  # sides this close count as equal: far above the error of root(), far below any float
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -23,6 +25,8 @@ HYPOTHESES = {
     "estimators/epsilon": ORIGINAL, "identity/separation": CERTIFICATE,
     "identity/retrained": ORIGINAL[:1], "identity/norm": CERTIFICATE[2:] + ORIGINAL[:1],
     "retrain/distance": ORIGINAL, "retrain/tau": ORIGINAL,
+    "softmax/upper": ASSUMED, "softmax/lower": ASSUMED,
+    "entries/upper": ORIGINAL, "entries/lower": ORIGINAL, "entries/leakage": [],
     "retrain/ball": ORIGINAL, "retrain/ball_tau": ORIGINAL, "step_size/lower": [*CERTIFICATE, "angle"],
     "worthwhile/certificate": ORIGINAL,
 }  # fmt: skip
@@ -93,15 +97,6 @@ class Case(Instance):
         share = self.inner(inside, inside) / whole
         return root(1 - share), root(share)
 
-    def largest_eigenvalue(self, points: list[int]) -> tuple[Fraction, Fraction, Fraction]:
-        """Upper end, middle, lower end of a 2^-100 bracket: t > lambda_max iff t I - K is positive definite."""
-        low, high = max(self.k[i][i] for i in points), sum((self.k[i][i] for i in points), ZERO)
-        while high - low > low / 2**100:
-            t = (low + high) / 2
-            above = positive_definite([[t * (i == j) - self.k[i][j] for j in points] for i in points])
-            low, high = (low, t) if above else (t, high)
-        return high, (low + high) / 2, low
-
     def floors(self) -> list[Fraction]:
         """B_T: one value if linear, else the lower end, the middle and the upper end of its bracket."""
         if self.linear:
@@ -111,13 +106,8 @@ class Case(Instance):
             square = 2 * sum(lam) - self.inner(made, made)
             need(min(lam) >= 0 and square > 0)
             return [root(square)]
-        squares = [ZERO, ZERO, ZERO]
-        for group in {self.groups[a] if self.slope == 0 else 0 for a in self.retained}:
-            mine = [a for a in self.retained if self.slope != 0 or self.groups[a] == group]
-            rows = {r for r, a in zip(self.row, self.owner, strict=True) if a in mine}
-            least = {i: max(self.least(a) for a in mine if self.point[a] == i) for i in {self.point[a] for a in mine}}
-            for end, t in enumerate(self.largest_eigenvalue(sorted(rows))):
-                squares[end] += sum(least.values()) / t
+        squares = exact_entries.norm_squares(self)
+        need(min(squares) > 0)
         return [root(max(v, self.exact_square())) for v in squares]
 
     def exact_square(self) -> Fraction:
@@ -134,15 +124,6 @@ class Case(Instance):
         kept = [v * (a in self.retained) for a, v in enumerate(lam)]
         made = self.q([[kept[i] * (1 if v > 0 else self.slope) for i, v in enumerate(row)] for row in self.v])
         return 2 * sum(kept, ZERO) - self.inner(made, made)
-
-    def least(self, a: int) -> Fraction:
-        """What |z|^2 at the entries of constraint a must be for its margin to be 1."""
-        helping = ZERO
-        for e, owner in enumerate(self.owner):
-            for row in self.v if owner == a else []:
-                helping += max(row[e], abs(self.slope) * -row[e]) ** 2 if self.slope else max(row[e], ZERO) ** 2
-        need(helping > 0)
-        return 1 / helping
 
     def star(self) -> list[Row]:
         """Coefficients of theta*, which must satisfy every condition exactly."""
@@ -177,6 +158,37 @@ class Case(Instance):
             return list(zip(found["least"], self.lam, strict=True))
         apart = [self.slope * (1 - chi) / c for chi, c in zip(found["chi"], found["c"], strict=True)]
         return [(apart[i], self.z[j][i] / row[i]) for j, row in enumerate(self.v) for i in range(self.m)]
+
+    def softmax(self, part: str, _: Fraction) -> Sides:
+        """Lemma M' of several classes: the margins of class y_i are those of e_(y_i) - e_c."""
+        count, (psi, phi, eps, delta) = self.n, (self.claim[key] for key in ("psi", "phi", "epsilon_1", "delta_1"))
+        need(self.linear and self.m > 1 and psi < 1 and self.row == self.point)
+        squared, mu, gamma = Fraction(count - 1, count), phi / (1 - psi), []
+        for i in range(self.m):
+            columns = [[row[a] for row in self.v] for a in range(len(self.point)) if self.point[a] == i]
+            need(sorted(map(sorted, columns)) == [[-1, *[0] * (count - 2), 1]] * (count - 1))
+            need(all(sum(column) == 0 for column in columns) and len({column.index(1) for column in columns}) == 1)
+            need(len({column.index(-1) for column in columns}) == count - 1)
+            pull = [sum(row[a] * self.lam[a] for a in range(len(self.point)) if self.point[a] == i) for row in self.v]
+            gamma.append(root(sum(v * v for v in pull) * self.k[i][i]))
+        a = 1 - (self.m - 1) * mu
+        need(a > 0)
+        b = root(squared / (1 - psi)) + eps
+        top = (b + root(b * b + 4 * a * (count - 1) * delta)) / (2 * a)
+        low = root(squared / (1 + psi)) - (self.m - 1) * mu * top - eps
+        return [(g, top) if part == "upper" else (low, g) for g in gamma]
+
+    def entries(self, part: str, _: Fraction) -> Sides:
+        found = exact_entries.lemma(self)
+        if part == "leakage":
+            kappa = exact_entries.factor(self, found.mu)
+            need(kappa is not None)
+            rho = self.norm([self.project(row) for row in self.h])
+            return [(rho, (kappa or ZERO) * sum(found.gamma[i] for i in self.forget))]
+        need(found.defined)
+        if part == "upper":
+            return [(gamma, found.upper) for gamma in found.gamma]
+        return list(zip(found.lower, found.gamma, strict=True))
 
     def activations(self, part: str, _: Fraction) -> Sides:
         shifts = [self.preactivations_of(row) for row in self.h]

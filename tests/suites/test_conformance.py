@@ -15,7 +15,8 @@ from gaunlearn_jax.models.registry import ARCHITECTURES, lookup
 from verify.attack import targets
 from verify.exact import inequalities
 from verify.instances.grid import Grid
-from verify.suites.registry import CLAIMS
+from verify.run.plan import shapes_of
+from verify.suites.registry import CLAIMS, select
 from verify.suites.suite import Suite
 
 TESTS = Path(__file__).parents[1]
@@ -60,6 +61,8 @@ def conforms(suite: Suite) -> None:
     for model in suite.models:
         assert lookup(model)[0] in list(ARCHITECTURES)
         assert suite.speaks_of(model)
+    assert not set(suite.further) & set(suite.models)
+    assert all(suite.speaks_of(model) for model in suite.further)
     for source in (suite.data_source, *suite.sources, *(Grid().others if suite.others else ())):
         assert DISTRIBUTIONS[source].name == source
     for name in suite.attacks:
@@ -76,6 +79,22 @@ def falsified(name: str) -> bool:
     made = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
     named = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
     return test in made | named
+
+
+def test_a_large_run_has_networks_of_several_patches_and_classes() -> None:
+    suites = select((), everything=True)
+    assert suites == tuple(CLAIMS)
+    small, large = (
+        {shape.model: members for shape, members in shapes_of(grid, suites).items()}
+        for grid in (Grid(points=(4,)), Grid(points=(4,), wide=True))
+    )
+    for model in ("convolution", "classes_relu"):
+        gained = {suite.name for suite in large[model]} - {suite.name for suite in small.get(model, ())}
+        assert gained == {"identity", "retrain", "worthwhile"}
+        assert CLAIMS["entries"] in large[model]
+    assert large["relu"] == small["relu"]
+    named = Grid(points=(4,), wide=True, models=("relu",))
+    assert CLAIMS["identity"].models_in(named) == ("relu",)
 
 
 @pytest.mark.parametrize("name", CLAIMS.names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,9 @@ def test_a_loop_that_raises_the_norm_is_found(monkeypatch):
 
 @pytest.mark.slow
 def test_its_certificates_are_proved_in_ball_arithmetic(tmp_path, capsys):
-    size = ["--points", "4", "--neurons", "4", "--forget", "1", "--seeds", "2", "--dims", "1e8"]
+    size = ["--points", "4", "--neurons", "24", "--forget", "1", "--seeds", "2", "--dims", "1e8"]
     assert main.main(["run", "entries", *size, "--exact", "worst", "--out", str(tmp_path)]) == 0
-    assert "2 of 2 proved" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert re.search(r"\b(\d+) of \1 proved, 0 refuted", shown)
+    for model in ("convolution", "classes_relu"):
+        assert list((tmp_path / "certificates").glob(f"{model}*-projection-spaces-*.json"))

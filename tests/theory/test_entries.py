@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ from scipy.linalg import orth, subspace_angles
 
 import gaunlearn_jax as ga
 from gaunlearn_jax.base.codes import Reason
-from gaunlearn_jax.models import Convolution, FilterBank
+from gaunlearn_jax.models import Convolution, FilterBank, ReLUClasses
 from gaunlearn_jax.theory import classes, entries
 from gaunlearn_jax.theory.worthwhile import parts
 
@@ -103,6 +105,69 @@ def test_pulls_and_gradient_norms_against_loops() -> None:
     np.testing.assert_allclose(entries.gradient_norms(problem, point), [np.linalg.norm(g) for g in gradients])
     want = [lam[a] * np.linalg.norm(gradients[a]) for a in range(4)]
     np.testing.assert_allclose(entries.pulls(problem, point), want, rtol=1e-12)
+
+
+def several_classes(seed: int) -> tuple[Any, ga.data.Dataset]:
+    """Four classes, three constraints a point."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(6, 200)) / np.sqrt(200)
+    return ReLUClasses(12, 4), ga.data.from_classes(points, np.arange(6) % 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_shortest_mean_of_the_gradients_of_a_point(seed: int) -> None:
+    """Against the nearest point of every subset; gradients whose multiplier is zero do not count."""
+    net, data = several_classes(seed)
+    problem, point = measured(net, data, seed)
+    lam = np.asarray(point.multipliers).copy()
+    lam[:3] = 0.0
+    lam[4] = 0.0
+    s = np.asarray(point.selection)
+    gradients = np.array([ref.gradient(problem, s, a).ravel() for a in range(18)])
+    want = []
+    for i in range(6):
+        live = [a for a in range(3 * i, 3 * i + 3) if lam[a] > 0]
+        subsets = (list(some) for size in range(1, 4) for some in itertools.combinations(live, size))
+        means = ((g, np.linalg.lstsq(g @ g.T, np.ones(len(g)), rcond=None)[0]) for g in (gradients[s] for s in subsets))
+        want.append(min((np.linalg.norm(y @ g) / sum(y) for g, y in means if min(y) > 0), default=np.inf))
+    got = entries.least_means(problem, dataclasses.replace(point, multipliers=jnp.asarray(lam)))
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+    assert np.all(got <= np.array(want) * (1 + 1e-15))
+    assert np.isinf(got[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_lemma_of_an_instance_is_the_formula_at_its_own_numbers(seed: int) -> None:
+    net, data = several_classes(seed)
+    problem, point = measured(net, data, seed)
+    found = entries.lemma(problem, point)
+    unit = np.asarray(problem.rows) / np.linalg.norm(problem.rows, axis=1)[:, None]
+    mu = np.max(np.abs(unit @ unit.T - np.eye(6)))
+    norms = np.asarray(entries.gradient_norms(problem, point)).reshape(6, 3)
+    smallest, eps, delta = np.min(entries.least_means(problem, point)), float(point.epsilon), float(point.delta)
+    want = entries.pull_bounds(mu, smallest, norms.min(axis=1), eps, delta, m=6, constraints=3)
+    assert float(found.between.upper) == pytest.approx(float(want.upper), rel=1e-9)
+    np.testing.assert_allclose(found.between.lower, want.lower, rtol=1e-9, atol=1e-12)
+    assert float(found.mu) == pytest.approx(mu, rel=1e-9)
+    assert np.all(found.gamma <= found.between.upper)
+    assert np.all(found.gamma >= found.between.lower)
+    assert bool(found.between.defined)
+    # four points are left: kappa = mu sqrt(4) / sqrt(1 - 3 mu)
+    rho = float(2 * 2 * mu / np.sqrt(1 - 3 * mu) * want.upper)
+    bound = entries.spaces(found, jnp.asarray(10 * rho), eps, delta, k=2)
+    assert float(bound.epsilon) == pytest.approx(eps + rho, rel=1e-9)
+    assert float(bound.delta) == delta
+    assert float(bound.tau) == pytest.approx(1 - np.sqrt(0.99), rel=1e-9)
+
+
+def test_a_gradient_without_a_multiplier_has_the_selection_of_its_preactivations() -> None:
+    net, data = instance(3)
+    problem, point = measured(net, data, 3)
+    odd = dataclasses.replace(point, multipliers=point.multipliers.at[1].set(0.0), selection=7.0 * point.selection)
+    z = problem.at_entries(point.preactivations)
+    got, mine = entries.decided(problem, odd), np.asarray(problem.layout.constraint) == 1
+    np.testing.assert_array_equal(got[:, mine], (z > 0)[:, mine])
+    np.testing.assert_array_equal(got[:, ~mine], odd.selection[:, ~mine])
 
 
 # --- Lemma M' and Theorem R' ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.kkt.newton import solve_on_sets
 from gaunlearn_jax.kkt.programme import programme_of
 from gaunlearn_jax.models.problem import MarginProblem
-from gaunlearn_jax.models.registry import canonical, lookup
+from gaunlearn_jax.models.registry import canonical, lookup, patches
 from gaunlearn_jax.theory.closeness import programme_point
 from gaunlearn_jax.unlearn.certificates import Certificate
 from verify.instances.records import Record, Shape
@@ -60,25 +60,40 @@ class Space:
             raise ValueError(f"--points {self.m}: at least 2 points are needed, one to forget and one to retain")
         if not 1 <= self.k < self.m:
             raise ValueError(f"--forget {self.k} with --points {self.m}: expected 1 <= k < m")
-        if not (0 <= self.psi < 1 and self.eps_d > 0 and (self.m - 1) * self.phi < 1 - self.psi):
+        if not (0 <= self.psi < 1 and self.eps_d > 0 and (self.rows - 1) * self.phi < 1 - self.psi):
             raise ValueError(
                 f"eps_d = {self.eps_d:g} with psi = {self.psi:g} allows singular Gram matrices: expected 0 <= psi < 1 "
-                "and 0 < (m - 1) eps_d / (4 m n) < 1 - psi; eps_d <= 1 always is"
+                f"and 0 < ({self.rows} - 1) eps_d / (4 m n) < 1 - psi; eps_d <= 1 always is for one patch a point"
             )
 
     @property
     def phi(self) -> float:
         return self.eps_d / (4 * self.m * self.n)
 
+    @property
+    def patches(self) -> int:
+        """Rows a point."""
+        return patches(self.model)
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return self.m * self.patches
+
+    @property
+    def kinds(self) -> int:
+        """Neuron j is of kind j mod this: each class, or each sign, needs an active one at its points."""
+        return int(getattr(self.network(), "num_classes", 2))
+
     def network(self) -> Any:
         return Shape(self.model, self.m, self.n).network()
 
 
 class Candidate(NamedTuple):
-    """Free numbers: off [m, m] and diagonal [m] of the Gram matrix, stretch [n, m] of pre-activations and tilt [m] of
+    """Free numbers: off [R, R] and diagonal [R] of the Gram matrix, stretch [n, R] of pre-activations and tilt [m] of
     multipliers, used where `loose` is 1 (0: an exact KKT point), the fraction of the step (where a bound speaks of it;
-    1 + tanh, so from 0 to 2). Choices: labels, pattern of active same-sign pairs,
-    forget set. A population has a lane axis in front; its arrays may be NumPy's."""
+    1 + tanh, so from 0 to 2). Choices: labels, pattern [n, R] of active same-sign
+    pairs, forget set. A population has a lane axis in front; its arrays may be NumPy's."""
 
     off: Any
     diagonal: Any
@@ -95,10 +110,10 @@ FREE = ("off", "diagonal", "stretch", "tilt", "fraction")
 
 
 def points(space: Space, candidate: Candidate) -> Array:
-    """X [m, m] with K_ij = phi tanh(off), K_ii = 1 + psi tanh(diagonal), by a Cholesky factorisation."""
+    """X [R, R] with K_ij = phi tanh(off), K_ii = 1 + psi tanh(diagonal), by a Cholesky factorisation."""
     low = jnp.tril(jnp.tanh(candidate.off), -1)
     k = INSIDE * (space.phi * (low + low.T) + space.psi * jnp.diag(jnp.tanh(candidate.diagonal)))
-    return cholesky(k + jnp.eye(space.m))
+    return cholesky(k + jnp.eye(space.rows))
 
 
 def cholesky(k: Array) -> Array:
@@ -114,7 +129,10 @@ def cholesky(k: Array) -> Array:
 
 
 def dataset(x: Array, labels: Array) -> Dataset:
-    return Dataset(x, labels, jnp.asarray(float(x.shape[1])), jnp.zeros(()), jnp.asarray(int(Status.OK)))
+    """Points whose rows (patches) are x, as many for each."""
+    count = x.shape[0] // labels.shape[0]
+    size, good = jnp.asarray(float(x.shape[1] * count)), jnp.asarray(int(Status.OK))
+    return Dataset(x.reshape(labels.shape[0], -1), labels, size, jnp.zeros(()), good, patches=count)
 
 
 def on_sets(problem: MarginProblem, start: KKTPoint, selection: Array, valid: Array) -> tuple[Array, Array, Array]:
@@ -158,7 +176,8 @@ def kkt_point(problem: MarginProblem, start: KKTPoint, stretch: Array, tilt: Arr
     to margin 1. Kinks and signs, and so the Clarke selection, stay as they are."""
     everyone = jnp.ones(problem.num_constraints, bool)
     lam, c, z = on_sets(problem, start, start.selection, everyone)
-    held = jnp.where(start.multipliers > 0, c / jnp.where(lam > 0, lam, 1.0), start.selection)
+    at = problem.of_entries(jnp.where(lam > 0, lam, 1.0))
+    held = jnp.where(problem.of_entries(start.multipliers) > 0, c / at, start.selection)
     selection = jnp.where((start.selection > problem.slope) & (start.selection < 1), held, start.selection)
     z, lam = z * jnp.exp(stretch), lam * jnp.exp(problem.constraints_of(tilt))
     exact = jnp.all(stretch == 0) & jnp.all(tilt == 0)
@@ -234,14 +253,14 @@ def random_choices(rng: np.random.Generator, space: Space, count: int) -> dict[s
     labels[:, 0] = -labels[:, 1]
     order = np.argsort(rng.random((count, space.m)), axis=1)
     labels, forget = np.take_along_axis(labels, order, axis=1), np.argsort(rng.random((count, space.m)), 1) < space.k
-    pattern = rng.random((count, space.n, space.m)) < 0.5
-    return {"labels": labels, "pattern": with_one_active(rng, pattern), "forget": forget}
+    pattern = rng.random((count, space.n, space.rows)) < 0.5
+    return {"labels": labels, "pattern": with_one_active(rng, space, pattern), "forget": forget}
 
 
-def with_one_active(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
-    """The pattern with one random neuron of each sign made active at every point without one."""
-    for sign in (0, 1) if pattern.shape[1] > 1 else (0,):
-        mine = pattern[:, sign::2]
+def with_one_active(rng: np.random.Generator, space: Space, pattern: np.ndarray) -> np.ndarray:
+    """The pattern with one random neuron of each kind made active at every row without one."""
+    for kind in range(min(space.kinds, space.n)):
+        mine = pattern[:, kind :: space.kinds]
         lucky = np.argmax(rng.random(mine.shape), axis=1)[:, None, :]
         first = np.arange(mine.shape[1])[None, :, None] == lucky
         mine |= first & ~mine.any(axis=1, keepdims=True)

@@ -135,16 +135,16 @@ def climb(target: str, space: Space, start: Candidate) -> Population:
 def fresh(rng: np.random.Generator, space: Space, count: int) -> Candidate:
     """Random candidates: Gram matrices from nearly equal to nearly extreme entries, patterns from one active neuron
     per point to all, half of the points approximate."""
-    m, n = space.m, space.n
+    m, n, rows = space.m, space.n, space.rows
     choices = candidates.random_choices(rng, space, count)
-    density = n ** -rng.random((count, 1, m)) * rng.choice([0.5, 1.0], (count, 1, 1))
-    choices["pattern"] = candidates.with_one_active(rng, rng.random((count, n, m)) < density)
+    density = n ** -rng.random((count, 1, rows)) * rng.choice([0.5, 1.0], (count, 1, 1))
+    choices["pattern"] = candidates.with_one_active(rng, space, rng.random((count, n, rows)) < density)
     spread = 10.0 ** rng.uniform(-1, 1, (count, 1, 1))
     small = 10.0 ** rng.uniform(-2, 0, (count, 1, 1))
     return Candidate(
-        off=spread * rng.normal(size=(count, m, m)),
-        diagonal=spread[:, 0] * rng.normal(size=(count, m)),
-        stretch=small * rng.normal(size=(count, n, m)),
+        off=spread * rng.normal(size=(count, rows, rows)),
+        diagonal=spread[:, 0] * rng.normal(size=(count, rows)),
+        stretch=small * rng.normal(size=(count, n, rows)),
         tilt=small[:, 0] * rng.normal(size=(count, m)),
         fraction=spread[:, 0, 0] * rng.normal(size=count),
         **choices,
@@ -160,7 +160,7 @@ def breed(rng: np.random.Generator, space: Space, elite: Population, count: int)
     for lane in range(parents.size):
         for _ in range(rng.geometric(0.5)):
             _mutate(rng, space, children, lane)
-    children = children._replace(pattern=candidates.with_one_active(rng, children.pattern))
+    children = children._replace(pattern=candidates.with_one_active(rng, space, children.pattern))
     new = fresh(rng, space, count - parents.size)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), children, new)
 
@@ -168,24 +168,25 @@ def breed(rng: np.random.Generator, space: Space, elite: Population, count: int)
 def _mutate(rng: np.random.Generator, space: Space, c: Candidate, lane: int) -> None:
     """One change of one lane, in place."""
     i, j = rng.choice(space.m, 2, replace=False)
+    r, s = rng.choice(space.rows, 2, replace=False) if space.patches > 1 else (i, j)
     neuron, kind = rng.integers(space.n), rng.integers(9)
     if kind == 0:
         c.labels[lane, i] *= -1
         if np.all(c.labels[lane] == c.labels[lane, 0]):
             c.labels[lane, j] *= -1
-    elif kind == 1:  # one pair of neuron and point
-        c.pattern[lane, neuron, i] ^= True
-    elif kind == 2:  # a point down to one active neuron
-        c.pattern[lane, :, i] = False
+    elif kind == 1:  # one pair of neuron and row
+        c.pattern[lane, neuron, r] ^= True
+    elif kind == 2:  # a row down to one active neuron of each kind
+        c.pattern[lane, :, r] = False
     elif kind == 3:
         c.forget[lane, [i, j]] = c.forget[lane, [j, i]]
     elif kind == 4:  # to a vertex of the box of Gram matrices
         c.off[lane] = SATURATED * np.sign(c.off[lane])
         c.diagonal[lane] = SATURATED * np.sign(c.diagonal[lane])
     elif kind == 5:
-        c.off[lane, [i, j], [j, i]] *= -1
+        c.off[lane, [r, s], [s, r]] *= -1
     elif kind == 6:
-        c.diagonal[lane, i] *= -1
+        c.diagonal[lane, r] *= -1
     elif kind == 7:
         c.loose[lane] = 1 - c.loose[lane]
     else:
@@ -295,7 +296,7 @@ def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int) 
 
 
 def best_instance(state: Search) -> dict[str, Any]:
-    """The parts of `lane_files.document_of`, (psi, phi) and the bound of the best candidate."""
+    """The parts of `lane_files.document_of` and the bound of the best candidate."""
     assert state.best is not None
     # as many copies as there are lanes: no further compilation of the solver
     copies = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), state.lanes, axis=0), state.best[0])
@@ -317,7 +318,7 @@ def _exported(target: str, space: Space) -> Callable[[Candidate, Start], dict[st
         return {
             "gram": e.problem.gram(), "problem": e.problem, "forget": e.forget, "point": e.point,
             "certificates": found, "first": start.first, "step_scale": c,
-            "assumption": (e.record.psi, e.record.phi), "bound": sides,
+            "bound": sides,
         }  # fmt: skip
 
     return jax.jit(jax.vmap(parts))

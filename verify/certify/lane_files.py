@@ -62,8 +62,9 @@ def targets(blocks: list[Block], suites: tuple[Suite, ...], grid: Grid, which: s
 
 
 def _of_check(block: Block, grid: Grid, name: str, result: Check, which: str) -> Iterable[Target]:
-    certificate, strength, _ = name.split("/")
-    if strength not in certificate_file.STRENGTHS:  # the checker has no formula for it
+    certificate, strength, quantity = name.split("/")
+    # of others the checker has no formula, or one of an inequality
+    if strength not in certificate_file.STRENGTHS or quantity not in ("epsilon", "delta", "tau"):
         return
     verdict = np.asarray(result.verdict())
     judged = np.isin(verdict, [ga.Verdict.HOLDS, ga.Verdict.VIOLATED, ga.Verdict.INCONCLUSIVE])

@@ -80,8 +80,11 @@ def describe(state: Search) -> str:
     assert state.best is not None
     point, gone, gram = e["point"], np.asarray(e["forget"]), np.asarray(e["gram"])
     y = np.asarray(state.best[0].labels)[0]
-    psi, phi = (float(v) for v in e["assumption"])
-    off = (y[:, None] * gram * y)[np.triu_indices(y.size, 1)] / phi
+    patches = state.space.patches
+    sign = np.repeat(y, patches)
+    off = (sign[:, None] * gram * sign)[np.triu_indices(sign.size, 1)]
+    psi, phi = float(np.abs(np.diag(gram) - 1).max()), float(np.abs(off).max())
+    off = off / phi
     parts = [
         f"labels +{np.sum(y > 0)}/-{np.sum(y < 0)}",
         f"eps_d {4 * y.size * state.space.n * phi:.3g}, psi {psi:.3g}",
@@ -89,7 +92,7 @@ def describe(state: Search) -> str:
     ]
     if point.preactivations.shape[0] > 1:
         z = np.asarray(point.preactivations)
-        active = ", ".join(str(int(a)) for a in np.sum(z[:, gone] > 0, axis=0))
+        active = ", ".join(str(int(a)) for a in np.sum(z[:, np.repeat(gone, patches)] > 0, axis=0))
         parts += [f"neurons active on forgotten points {active} of {state.space.n}", f"kinks {np.mean(z == 0):.0%}"]
     if targets.target(state.target).part_of_step:
         parts.append(f"{float(e['step_scale']):.3g} of the step")

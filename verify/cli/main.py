@@ -156,7 +156,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--exact", choices=("none", "worst", "all"), default="none", help="write them and prove them")
     size = run.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a small grid")
-    size.add_argument("--full", action="store_true", help="a large grid, and every claim where none is named")
+    size.add_argument("--full", action="store_true", help="a large grid, more models, every claim where none is named")
     run.add_argument("--dry-run", action="store_true", help="print lanes, bytes and compilations, compute nothing")
     text = "repeat a study: claims, grid and files from a study.toml, which every results folder holds"
     run.add_argument("--config", type=Path, metavar="STUDY.toml", help=text)

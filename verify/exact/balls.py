@@ -64,20 +64,26 @@ def block(a: Any, rows: list[int], columns: list[int]) -> Any:
     return arb_mat(len(rows), len(columns), [a[i, j] for i in rows for j in columns])
 
 
-@functools.lru_cache(maxsize=64)
-def top_eigenvalue(rows: tuple[tuple[float, ...], ...], bits: int) -> Any:
-    """lambda_max of a positive definite matrix, between (tr a^p / m)^(1/p) and (tr a^p)^(1/p).
+def largest(a: Any, bits: int) -> Any:
+    """The largest eigenvalue of a matrix whose eigenvalues are real, none negative and not all zero: between
+    (tr a^p / m)^(1/p) and (tr a^p)^(1/p).
 
     p = 2^(bits/4), less where so many squarings would cost the trace half of its bits.
     """
+    log, step = arb(0), 0
+    while a.nrows() > 1 and step < bits // 4 and a.trace().rel_accuracy_bits() > bits // 2:
+        size = a.trace().mid()  # an exact number, so that it adds nothing to the radii
+        log += size.log() / 2**step
+        a, step = (a / size) * (a / size), step + 1
+    last = a.trace().log() / 2**step
+    return (log + last - arb(a.nrows()).log() / 2**step).union(log + last).exp()
+
+
+@functools.lru_cache(maxsize=64)
+def top_eigenvalue(rows: tuple[tuple[float, ...], ...], bits: int) -> Any:
+    """lambda_max of a positive definite matrix."""
     with ctx.workprec(bits):
-        a, log, step = arb_mat([list(row) for row in rows]), arb(0), 0
-        while step < bits // 4 and a.trace().rel_accuracy_bits() > bits // 2:
-            size = a.trace().mid()  # an exact number, so that it adds nothing to the radii
-            log += size.log() / 2**step
-            a, step = (a / size) * (a / size), step + 1
-        last = a.trace().log() / 2**step
-        return (log + last - arb(a.nrows()).log() / 2**step).union(log + last).exp()
+        return largest(arb_mat([list(row) for row in rows]), bits)
 
 
 class Quantities:

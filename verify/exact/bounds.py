@@ -1,6 +1,6 @@
 """The bounds of (epsilon, delta, tau) that a certificate file may name, as balls.
 
-Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks; Several classes; Theorem F.
+Source: docs/theory, Theorem P; Theorems R and L; Coarse forms; Leaky networks; Several classes; Entries; Theorem F.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from verify.exact import classes, leaky, worthwhile
+from verify.exact import classes, entries, leaky, worthwhile
 from verify.exact.balls import Check, Quantities, arb, root, total
 
 WEIGHT_ROOM = 2.0**-40  #: |n u_j^2 - 1| up to this counts as |u_j| = 1/sqrt(n): the constants have slack
@@ -32,8 +32,10 @@ def sides(q: Quantities) -> Sides:
     if bound["strength"] == "scale_free":
         return _scale_free(q, bound["name"], bound["margin"])
     name, instance, coarse = bound["name"], bound["strength"] == "instance", bound["strength"] == "coarse"
+    if name == "projection" and bound["strength"] == "spaces":
+        return _plain_step(q, entries.spaces(q, bound["margin"]))
     if name == "projection" and not instance and classes.is_linear_classes(q):
-        return _of_classes(q, coarse, bound["margin"])
+        return _plain_step(q, (classes.coarse if coarse else classes.sharp)(q, bound["margin"]))
     hypotheses = _plain(q, name, instance, coarse)
     if any(check.low > check.high for check in hypotheses):
         nothing = arb.nan()
@@ -69,10 +71,9 @@ def _of_sine(sine: Any) -> tuple[Any, list[Check]]:
     return sine**2 / (1 + root(1 - sine**2)), [Check(sine, 1, "the sine in tau is not below 1", True)]
 
 
-def _of_classes(q: Quantities, coarse: bool, margin: float) -> Sides:
-    """Theorem R'."""
+def _plain_step(q: Quantities, made: classes.Promise) -> Sides:
+    """Theorem R', of several classes or of entries, which speaks of the whole step."""
     plain = Check(int(q.d.step_scale != 1), 0, "the step scale is not 1")
-    made = (classes.coarse if coarse else classes.sharp)(q, margin)
     return Sides([plain, *made.hypotheses], made.epsilon, q.claim["delta_1"], made.tau, made.angle)
 
 
@@ -83,6 +84,7 @@ def _plain(q: Quantities, name: str, instance: bool, coarse: bool) -> list[Check
     plain = [
         (q.d.step_scale == 1 or (instance and name == "projection"), "the step scale is not 1"),
         (instance or name != "span", "the span certificate has no worst-case bound"),
+        (q.d.bound is None or q.d.bound["strength"] != "spaces", "the bound is one of the projection certificate"),
         (linear if scaling else not (coarse and linear), "the model is of the other kind"),
         (instance or not scaling or one_neuron, "the model is not one neuron with amplitudes +-1"),
     ]

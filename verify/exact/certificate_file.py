@@ -15,7 +15,7 @@ Keys (n neurons, R rows, E entries, A constraints; every key without "may be mis
                              and theta~ = f theta^, whose angle is exactly 0
     claimed                  epsilon_1, delta_1 of theta; epsilon, delta, tau of theta~; psi, phi of K
     bound                    null, or name (projection | span | scaling), strength (instance | sharp |
-                             coarse), the right-hand sides epsilon, delta, tau, and margin (room added to
+                             coarse | spaces), the right-hand sides epsilon, delta, tau, and margin (room added to
                              the sine of the angle in tau)
     inequality               may be missing; null, or name (`INEQUALITIES`), lhs and rhs as they were found, and
                              solution: null, or preactivations, multipliers and selection of the solution of Q_T.
@@ -58,7 +58,7 @@ FORMAT = {"name": "gaunlearn-certificate", "version": 2}
 OLD_FORMAT = FORMAT | {"version": 1}
 COMPARISON_FORMAT = {"name": "gaunlearn-comparison", "version": 1}
 KINDS = ("projection", "span", "retrain", "scaling")
-BOUNDS, STRENGTHS = ("projection", "span", "scaling"), ("instance", "sharp", "coarse", "scale_free")
+BOUNDS, STRENGTHS = ("projection", "span", "scaling"), ("instance", "sharp", "coarse", "scale_free", "spaces")
 CLAIMS = ("epsilon_1", "delta_1", "epsilon", "delta", "tau", "psi", "phi")
 POINT_KEYS = ("preactivations", "multipliers", "selection")
 OLD_POINT_KEYS = ("preactivations", "multipliers", "mu")
@@ -77,6 +77,7 @@ INEQUALITIES = {
     "retrain/ball": True, "retrain/ball_tau": True,
     "step_size/lower": False, "softmax/upper": False, "softmax/lower": False,
     "worthwhile/certificate": True,
+    "entries/upper": False, "entries/lower": False, "entries/leakage": False,
 }  # fmt: skip
 COMPARISON_KEYS = ("format", "claim", "comparison", "reproduce", "lhs", "rhs")
 #: n times the larger of R and E, and A, of a file whose inequality has a solution

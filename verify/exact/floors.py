@@ -20,14 +20,20 @@ def floor_squared(q: Quantities, solution: Point | None) -> Any:
     lam = None if solution is None or min(solution.multipliers[a] for a in kept) < 0 else solution.multipliers
     if not q.problem.kinked:
         return arb(0) if lam is None else _dual_value(q, lam, [[1.0] * len(row) for row in q.problem.amplitudes])
-    groups = q.problem.groups if q.problem.slope == 0 else [0] * len(q.constraints)
-    parts = [_norm_lemma(q, [a for a in kept if groups[a] == g]) for g in sorted({groups[a] for a in kept})]
-    lemma = arb(0) if None in parts else total(parts)
+    lemma = norm_lemma(q)
     if lam is None or any(check.low > check.high for check in leaky.about(q)):
         return lemma
     selection = [[1.0 if v > 0 else q.problem.slope for v in row] for row in q.problem.amplitudes]
     exact = arb.max(lemma, _dual_value(q, lam, selection))
     return {True: exact, False: lemma, None: arb.nan()}[leaky.of_gram(q).applies]
+
+
+def norm_lemma(q: Quantities) -> Any:
+    """The sum of `_norm_lemma` over groups; 0 where no neuron helps some constraint."""
+    kept = q.problem.retained
+    groups = q.problem.groups if q.problem.slope == 0 else [0] * len(q.constraints)
+    parts = [_norm_lemma(q, [a for a in kept if groups[a] == g]) for g in sorted({groups[a] for a in kept})]
+    return arb(0) if None in parts else total(parts)
 
 
 def _dual_value(q: Quantities, multipliers: list[float], selection: list[list[float]]) -> Any:

@@ -3,8 +3,8 @@
 Each is a list of entries lhs <= rhs, all of which are claimed, with the hypotheses of its theorem. H = Q_R K; theta* is
 `verify.exact.solution` and B_T^2 `verify.exact.floors`. Lemma M and the estimators speak of one output: there
 beta_i = sum_j u_j^2 mu_ji, act_jr = 1[z_jr > 0] (linear: 1), a_r = sum_j u_j^2 act_jr, U = sum_j u_j^2.
-Source: docs/theory, Lemma M; Leaky networks; Claims; Identity separation; Norm lemma; Closeness to the retrained
-model; The ball of the retrained model; Is the step better than nothing.
+Source: docs/theory, Lemma M; Leaky networks; Entries; Claims; Identity separation; Norm lemma; Closeness to the
+retrained model; The ball of the retrained model; Is the step better than nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from verify.exact import leaky, worthwhile
+from verify.exact import entries, leaky, worthwhile
 from verify.exact.balls import Check, Quantities, arb, arb_mat, block, root, total
 from verify.exact.classes import about_classes, gammas, lemma
 from verify.exact.floors import floor_squared
@@ -148,6 +148,10 @@ def _estimated_epsilon(q: Quantities) -> Entries:
 
 def _leaky(q: Quantities, what: str) -> Entries:
     return Entries(*leaky.entries(q, what))
+
+
+def _pulls(q: Quantities, what: str) -> Entries:
+    return Entries(*entries.entries(q, what))
 
 
 def _floor(q: Quantities) -> tuple[Any, Check]:
@@ -294,6 +298,14 @@ NAMED = {
             ("upper", "lambda_i is at most that of Theorem LK"),
             ("lower", "lambda_i is at least that of Theorem LK"),
             ("clearance", "y_i z_ji / u_j is at least a (1 - chi_i) / c_i"),
+        )
+    },
+    **{
+        f"entries/{what}": Inequality(needs, functools.partial(_pulls, what=what), text)
+        for what, needs, text in (
+            ("upper", ORIGINAL, "gamma_i <= gamma_max of Lemma M' of entries"),
+            ("lower", ORIGINAL, "the lower bound of Lemma M' of entries <= gamma_i"),
+            ("leakage", (), "|P h| <= kappa times the pulls of the forgotten points"),
         )
     },
     "activations/shift": Inequality(

@@ -30,7 +30,8 @@ class Grid:
     """Dimensions d, numbers of points m, neurons n, sizes k of the forget set, seeds, signals of mixtures, the loss,
     models and sources of data.
 
-    dims, signals, models and sources of None stand for those of the source's row, or of each claim. A source is written
+    dims, signals, models and sources of None stand for those of the source's row, or of each claim; `wide` is whether
+    these models are those of a large run. A source is written
     NAME or NAME:PARAMETER=V,..; parameters that are not given take the values of the row's own grid.
     """
 
@@ -44,6 +45,7 @@ class Grid:
     loss: str = "exponential"
     models: tuple[str, ...] | None = None
     sources: tuple[str, ...] | None = None
+    wide: bool = False
 
     def __post_init__(self) -> None:
         self._check_repeats()

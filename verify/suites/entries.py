@@ -1,73 +1,70 @@
-"""Points of several rows (patches): their pulls lie between two bounds, which bound what one step leaks."""
+"""Points of several patches or classes: their pulls lie between two bounds, which bound what one step leaks."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
-from gaunlearn_jax.theory import bounds, entries
+from gaunlearn_jax.theory import bounds
+from gaunlearn_jax.theory import entries as theory
 from gaunlearn_jax.theory.lemma_m import EXTRA
 from gaunlearn_jax.theory.worthwhile import parts
-from verify.suites.check import check, worst
+from verify.suites.check import Check, check, worst
 from verify.suites.drawing import band, limit_first, per_dim
 from verify.suites.finding import NOTHING, Explanation, Finding, found, from_dimension, view
-from verify.suites.suite import Evaluation, Results, Suite, unless
+from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, bound_of, successes, unless
 
 
-def lemma(problem: MarginProblem, point: KKTPoint) -> tuple[entries.Pulls, Array, Array]:
-    """Lemma M' with measured numbers that enter outward: its bounds, mu and gamma [m]."""
-    spaces = entries.column_spaces(problem)
-    mu, gamma, norms = spaces.cosine(), entries.pulls(problem, point), entries.gradient_norms(problem, point)
-    slip = (problem.num_terms + problem.rows.shape[1] + EXTRA) * numerics.unit()
-    epsilon, delta = point.epsilon + 2 * point.error, point.delta + 2 * point.delta_error
-    return entries.pull_bounds(
-        mu, jnp.min(norms) * (1 - slip), norms * (1 + slip), epsilon, delta, m=len(gamma)
-    ), mu, gamma  # fmt: skip
-
-
-def pulls(problem: MarginProblem, point: KKTPoint, between: entries.Pulls, gamma: Array) -> Results:
+def pulls(problem: MarginProblem, point: KKTPoint, found: theory.Measured) -> Results:
     """gamma_i against Lemma M' (worst point)."""
+    (lower, upper, defined), gamma = found.between, found.gamma
     error = (problem.num_terms + problem.rows.shape[1] + EXTRA) * numerics.unit() * gamma
     everyone, solved = jnp.ones(gamma.shape, bool), {"converged": point.status == int(Status.OK)}
-    lower, upper = between.lower, jnp.broadcast_to(between.upper, gamma.shape)
-    says = bounds.first_failing((between.defined, Reason.UNDEFINED), (jnp.all(lower > 0), Reason.EMPTY))
+    says = bounds.first_failing((defined, Reason.UNDEFINED), (jnp.all(lower > 0), Reason.EMPTY))
     return {
         "/spaces/upper": check(
-            *worst(gamma, upper, error, everyone), reason=unless(between.defined, Reason.UNDEFINED), **solved
+            *worst(gamma, jnp.broadcast_to(upper, gamma.shape), error, everyone),
+            reason=unless(defined & jnp.isfinite(upper), Reason.UNDEFINED), **solved,
         ),
         "/spaces/lower": check(*worst(lower, gamma, error, everyone), reason=says, **solved),
-        "width": jnp.where(between.defined, 1 - jnp.maximum(jnp.min(lower), 0.0) / between.upper, jnp.nan),
-    }
+        "width": jnp.where(defined, 1 - jnp.maximum(jnp.min(lower), 0.0) / upper, jnp.nan),
+    }  # fmt: skip
+
+
+def leakage(e: Any, found: theory.Measured) -> Check:
+    """rho against kappa times the pulls of the forgotten points."""
+    kappa, defined = theory.projection_factor(found.mu, e.m - e.k)
+    rho, most = parts(e.problem, e.point, e.forget).rho, kappa * jnp.sum(jnp.where(e.forget, found.gamma, 0.0))
+    error = numerics.rounding(e.problem.num_rows, e.point.params)
+    solved = bounds.converged(e.certificates["projection"].status)
+    return check(rho, most + error, error, reason=unless(defined, Reason.UNDEFINED), converged=solved)
 
 
 def evaluate(e: Evaluation) -> Results:
     """Theorem R' for the projection certificate, Lemma M', and what h leaks."""
-    near = e.certificates["projection"]
-    between, mu, gamma = lemma(e.problem, e.point)
-    upper = jnp.where(between.defined, between.upper, jnp.inf)
-    floor = e.norm_floor * (1 - 1e3 * numerics.unit())
-    bound = entries.sharp_entries(mu, upper, floor, *bounds.outward(e.point, near), m=e.m, k=e.k)
-    kappa, defined = entries.projection_factor(mu, e.m - e.k)
-    rho, most = parts(e.problem, e.point, e.forget).rho, kappa * jnp.sum(jnp.where(e.forget, gamma, 0.0))
-    error = numerics.rounding(e.problem.num_rows, e.point.params)
-    solved = bounds.converged(near.status)
-    successes = e.success(near, e.instance_bound(near), "instance") | e.success(near, bound, "spaces")
-    return successes | pulls(e.problem, e.point, between, gamma) | {
-        "projection/spaces/leakage": check(
-            rho, most + error, error, reason=unless(defined, Reason.UNDEFINED), converged=solved
-        ),
-        "mu": mu, "rho": rho / near.norm, "rho_bound": jnp.where(defined, most / near.norm, jnp.nan),
+    near, found = e.certificates["projection"], theory.lemma(e.problem, e.point)
+    bound, leak = bound_of(e, near, "spaces"), leakage(e, found)
+    success = e.success(near, e.instance_bound(near), "instance") | e.success(near, bound, "spaces")
+    return success | pulls(e.problem, e.point, found) | {
+        "projection/spaces/leakage": leak,
+        "mu": found.mu, "rho": leak.lhs / near.norm,
+        "rho_bound": jnp.where(leak.reason == 0, leak.rhs / near.norm, jnp.nan),
         "epsilon": near.epsilon / near.norm,
         "epsilon_bound": jnp.where(bound.reason == 0, bound.epsilon / near.norm, jnp.nan),
-        "solved": solved,
+        "solved": bounds.converged(near.status),
     }  # fmt: skip
+
+
+def _attack(e: Any, name: str) -> Check:
+    found = theory.lemma(e.problem, e.point)
+    return leakage(e, found) if name == "leakage" else pulls(e.problem, e.point, found)[f"/spaces/{name}"]  # type: ignore[return-value]
 
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
@@ -109,13 +106,24 @@ def find(blocks: list[Any], grid: Any) -> Finding:
 
 SUITE = Suite(
     name="entries",
-    statement="points of several patches: Lemma M' bounds their pulls, Theorem R' what one step of ascent leaves",
+    statement="points of several patches or classes: Lemma M' bounds their pulls, Theorem R' what one step leaves",
     source="docs/theory, Pulls and leakage",
     evaluate=evaluate,
     draw=draw,
     find=find,
-    models=("convolution",),
+    models=("convolution", "classes_relu"),
     theorem="entries",
+    attacks={
+        **successes("spaces", "projection", "spaces", "Theorem R'", "epsilon", "tau"),
+        "upper": Attack(functools.partial(_attack, name="upper"), "Lemma M'"),
+        "lower": Attack(functools.partial(_attack, name="lower"), "Lemma M'"),
+        "leakage": Attack(functools.partial(_attack, name="leakage"), "Theorem R'"),
+    },
+    derived={
+        "/spaces/upper": Derived("entries/upper"),
+        "/spaces/lower": Derived("entries/lower"),
+        "projection/spaces/leakage": Derived("entries/leakage"),
+    },
     default=False,
     certified=True,
     explain=Explanation(

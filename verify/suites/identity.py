@@ -16,7 +16,7 @@ from gaunlearn_jax.theory import bounds
 from verify.suites.check import Check, check, exactness
 from verify.suites.drawing import band, limit_first, per_dim
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
-from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
+from verify.suites.suite import FURTHER_MODELS, Attack, Derived, Evaluation, Results, Suite, unless
 
 #: KKT points of the retained problem: the exact one that the pattern loop reaches, the first solve where it is one,
 #: and two that the step's theorems promise
@@ -101,7 +101,13 @@ def evaluate(e: Evaluation) -> Results:
 
 def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
     """1 - cos to the exact retrained point against d: untouched model, its lower bound, the ascent step."""
-    axes = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
+    widest = {block.shape.model: block for block in sorted(blocks, key=lambda block: block.shape.m)}
+    blocks = [block for block in blocks if block is widest[block.shape.model]]
+    columns = min(len(blocks), 2)
+    axes = figure.subplots(-(-len(blocks) // columns), columns, sharey=True, squeeze=False).ravel()
+    for ax in axes[len(blocks) :]:
+        ax.set_visible(False)
+    axes = axes[: len(blocks)]
     dims = np.asarray(grid.dims)
     curves = (
         ("identity_gap", r"untouched $\theta$: $1-\cos\angle(\theta,\theta^*)$", 0),
@@ -129,7 +135,8 @@ def draw(figure: Any, blocks: list[Any], grid: Any) -> None:
         ax.set_title(title, fontsize=10)
         ax.grid(alpha=0.25)
     axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
-    axes[0].set_ylabel(r"cosine gap to the retrained point $\theta^*$")
+    for ax in axes[::columns]:
+        ax.set_ylabel(r"cosine gap to the retrained point $\theta^*$")
 
 
 def _attack(e: Any, witness: str) -> Check:
@@ -168,6 +175,7 @@ SUITE = Suite(
     source="docs/theory, Identity separation and Norm lemma",
     evaluate=evaluate,
     draw=draw,
+    further=FURTHER_MODELS,
     attacks={
         "retrained": Attack(functools.partial(_attack, witness="retrained"), "Identity separation", True),
         "separation": Attack(functools.partial(_attack, witness="projection"), "Identity separation", True),

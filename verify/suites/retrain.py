@@ -19,7 +19,7 @@ from gaunlearn_jax.unlearn.certificates import Certificate
 from verify.suites.check import Check, check, exactness
 from verify.suites.drawing import band, limit_first, per_dim, widest
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
-from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
+from verify.suites.suite import FURTHER_MODELS, Attack, Derived, Evaluation, Results, Suite, unless
 
 #: part of a bound by which the rounding of another one, of the same quantity, may exceed it
 ROOM = 1e-9
@@ -195,6 +195,7 @@ SUITE = Suite(
     source="docs/theory, Closeness to the retrained model; The ball of the retrained model",
     evaluate=evaluate,
     draw=draw,
+    further=FURTHER_MODELS,
     attacks={
         "distance": Attack(_distance, "Closeness to the retrained model", True),
         "tau": Attack(_tau, "Closeness to the retrained model", True),

@@ -122,7 +122,7 @@ def of_any(scene: Scene, name: str, after: Unlearned) -> Results:
     if not e.problem.kinked:
         near, size = scene.near, numerics.norm(scene.goal)
         whole = scene.whole(near.params, near.orthogonal_norm)
-        most = near.epsilon + jnp.sqrt(near.epsilon**2 + 4 * jnp.sum(~e.forget) * near.delta)
+        most = near.epsilon + jnp.sqrt(near.epsilon**2 + 4 * jnp.sum(e.problem.constraints_of(~e.forget)) * near.delta)
         allowed = numerics.angle_of_gap(scene.gap(after, whole)) + jnp.arctan(0.5 * most / size)
         room = 4 * error / size
         found[f"{name}/lower/angle"] = check(
@@ -284,7 +284,7 @@ def _newton(scene: Scene, name: str, after: Unlearned) -> Results:
 
 
 def _influence(scene: Scene, name: str, after: Unlearned) -> Results:
-    """For one forgotten point the displacement is a fraction, 0 to 1, of Newton's."""
+    """For one forgotten constraint the displacement is a fraction, 0 to 1, of Newton's."""
     e = scene.e
     newton = ga.unlearn.STEPS["newton"].make(e.net, e.record.data, e.point, e.forget)
     ours, theirs = (e.point.params - v.params for v in (after, newton))
@@ -292,7 +292,7 @@ def _influence(scene: Scene, name: str, after: Unlearned) -> Results:
     share = jnp.sum(ours * theirs) / jnp.where(size > 0, size, 1.0)
     off = numerics.norm(ours - share * theirs)
     error = SOLVE * numerics.unit() * scene.near.norm
-    common = {"reason": unless(e.k == 1, Reason.FORGET_SIZE), **scene.common}
+    common = {"reason": unless(jnp.sum(e.problem.constraints_of(e.forget)) == 1, Reason.FORGET_SIZE), **scene.common}
     return {
         f"{name}/multiple/distance": check(off, 2 * error, error, **common),
         f"{name}/multiple/share": check(share, 1 + 2 * error, error, **common),

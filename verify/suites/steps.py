@@ -59,7 +59,7 @@ def _evaluated(
     best = dataclasses.replace(best, orthogonal_norm=jnp.zeros(()))
     out: Results = {"solved": scene.solved, "rounding": (scene.error / scene.near.norm) ** 2}
     out |= {f"{key}_of_retrained": value for key, value in first_point(e, best).items()}
-    known = [step for step in steps if not (step.linear_only and e.problem.kinked)]
+    known = [step for step in steps if step.speaks_of(e.problem)]
     after = {step.name: outcome(e, scene, step) for step in known}
     for name, one in after.items():
         gap = scene.gap(one)

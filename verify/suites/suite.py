@@ -21,7 +21,7 @@ from gaunlearn_jax.base.codes import Reason, Status
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.models.registry import ARCHITECTURES, lookup
-from gaunlearn_jax.theory import classes, closeness
+from gaunlearn_jax.theory import classes, closeness, entries
 from gaunlearn_jax.theory.bound import Bound
 from gaunlearn_jax.theory.closeness import FirstSolve
 from gaunlearn_jax.unlearn.certificates import Certificate
@@ -33,6 +33,8 @@ from verify.suites.finding import Explanation, Finding
 Results = dict[str, Check | Array]
 #: the architectures of a run that names none
 DEFAULT_MODELS = ("linear", "relu")
+#: those of several patches or classes, of which Theorem P and what rests on it speak
+FURTHER_MODELS = ("convolution", "classes_relu")
 
 
 class Attack(NamedTuple):
@@ -78,12 +80,13 @@ class Suite:
     belong under the claim's table from the grid, `tables` tables of its own from the blocks and the grid, `find` the
     one sentence that a run prints of it (without: a sentence made of its tallies). `explain` is for readers.
 
-    `models` and `data_source` are those of a run that names none; `others` says that such a run puts the claim to the
-    small grid of other sources instead (`instances.grid.OTHERS`). The claim speaks of every model that has its
-    `theorem` ("": of every model), and of data from `sources` (none: from any). `attacks` is what an adversary may try,
-    `derived` what the checker can derive of its rows by "certificate/strength/quantity"; `certified` says that its
-    Checks are the epsilon, delta and tau of a certificate against a bound that the checker knows. `default` says
-    whether a run that names no claim includes it; the large grid (--full) does in any case.
+    `models` and `data_source` are those of a run that names none, `further` the models that a large one adds; `others`
+    says that such a run puts the claim to the small grid of other sources instead (`instances.grid.OTHERS`). The claim
+    speaks of every model that has its `theorem` ("": of every model), and of data from `sources` (none: from any).
+    `attacks` is what an adversary may try, `derived` what the checker can derive of its rows by
+    "certificate/strength/quantity"; `certified` says that its Checks are the epsilon, delta and tau of a certificate
+    against a bound that the checker knows. `default` says whether a run that names no claim includes it; the large grid
+    (--full) does in any case.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Suite:
     find: Callable[[list[Any], Any], Finding] | None = None
     explain: Explanation | None = None
     models: tuple[str, ...] = DEFAULT_MODELS
+    further: tuple[str, ...] = ()
     theorem: str = ""
     thetas: tuple[str, ...] = THETAS
     data_source: str = "gaussian"
@@ -116,7 +120,7 @@ class Suite:
     def models_in(self, grid: Grid) -> tuple[str, ...]:
         """The models of a run; ValueError where the grid names some and the claim speaks of none of them."""
         if grid.models is None:
-            return self.models
+            return self.models + (self.further if grid.wide else ())
         found = tuple(model for model in grid.models if self.speaks_of(model))
         if not found:
             raise ValueError(
@@ -270,6 +274,9 @@ def bound_of(e: Any, certificate: Certificate, strength: str, fraction: Any = 1.
     """The bound of a certificate of this fraction of the step."""
     if strength == "scale_free":
         return ga.bounds.scale_free(e.problem, e.forget, *ga.bounds.outward(e.point, certificate))
+    if strength == "spaces":
+        floor, near = ga.bounds.norm_floor(e.net, e.record.data, e.forget), ga.bounds.outward(e.point, certificate)
+        return entries.spaces(entries.lemma(e.problem, e.point), floor, *near, k=e.k)
     if strength == "instance":
         return ga.bounds.instance(e.net, e.record.data, e.point, e.forget, certificate, fraction)
     measured = (e.record.psi, e.record.phi, *ga.bounds.outward(e.point, certificate))

@@ -16,7 +16,7 @@ from gaunlearn_jax.theory.worthwhile import CLOSE, TIE, angle, certified, criter
 from verify.suites.check import Check, check, exactness, gaps_in_order
 from verify.suites.drawing import band, limit_first, per_dim, widest
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
-from verify.suites.suite import Attack, Derived, Evaluation, Results, Suite, unless
+from verify.suites.suite import FURTHER_MODELS, Attack, Derived, Evaluation, Results, Suite, unless
 
 #: multiples of the step among which none is better than the best one
 MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0)
@@ -167,6 +167,7 @@ SUITE = Suite(
     draw=draw,
     attacks={"certificate": Attack(_certificate, "Is the step better than nothing", True)},
     derived={"step/certificate/tau": Derived("worthwhile/certificate", solution=True)},
+    further=FURTHER_MODELS,
     find=find,
     explain=Explanation(
         hypotheses="part (a): none, it is a criterion computed on the instance. Part (b): an exact KKT point whose "
