@@ -97,7 +97,8 @@ def wrong(e) -> dict[str, Check]:
     return out
 
 
-TESTED = dataclasses.replace(SUITE, evaluate=lambda e: dict(steps.evaluate(e)) | wrong(e))
+EVERY = dataclasses.replace(SUITE, models=(*SUITE.models, *SUITE.further), further=())
+TESTED = dataclasses.replace(EVERY, evaluate=lambda e: dict(steps.evaluate(e)) | wrong(e))
 
 
 def test_holds_everywhere_it_speaks(table):
