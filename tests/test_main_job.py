@@ -161,7 +161,7 @@ def test_kkt_solvers_agree_with_the_reference(kind):
 
 
 @pytest.mark.parametrize("kind", ["linear", "relu"])
-@pytest.mark.parametrize("dim", [500, 2000])
+@pytest.mark.parametrize("dim", [pytest.param(500, marks=pytest.mark.slow), 2000])
 def test_reduced_draws_have_the_law_of_materialised_ones(kind, dim):
     """Final epsilon and tau of 200 reduced draws against 200 materialised ones; KS tests, level 1e-3 each."""
     count = 200

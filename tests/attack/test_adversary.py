@@ -36,6 +36,7 @@ def solved(c: Candidate) -> candidates.Start:
     return candidates.solve(SMALL, True, candidates.data_of(SMALL, c), c.pattern, c.forget)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loose", [0.0, 1.0])
 def test_derivatives_on_the_active_sets_are_those_of_the_solution(loose):
     """Against central differences of the whole solver, for the bounds that use the certificate and theta*."""

@@ -176,6 +176,7 @@ def test_reproduce_prints_the_lane_of_a_row(capsys, monkeypatch):
     assert "holds" in shown
 
 
+@pytest.mark.slow
 def test_the_same_instance_comes_out_of_any_grid():
     from verify.suites import linear
 

@@ -50,6 +50,7 @@ def test_the_code_of_a_page_is_that_of_its_example(page, example):
                 assert part in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     (tmp_path / "examples").symlink_to(ROOT / "examples")

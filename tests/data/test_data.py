@@ -105,6 +105,7 @@ def test_mean_and_variance_at_the_largest_dimension() -> None:
         assert np.all((lower < spread) & (spread < upper))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "relu"])
 def test_trained_and_unlearned_networks_have_the_same_law(kind: str) -> None:
     """The margin after training, and epsilon and tau of the projection certificate: drawn against stored points."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gaunlearn_jax import kkt
 from gaunlearn_jax.data import families
@@ -28,6 +29,7 @@ def programme(key: jax.Array, cosine: float) -> tuple[Programme, Any, Any]:
     return made, slopes, kkt.starting_slopes(problem, z)
 
 
+@pytest.mark.slow
 def test_an_unsolved_pattern_is_solved_sooner_from_kinks() -> None:
     def steps_of_both(key: jax.Array) -> Any:
         made, slopes, kinks = programme(key, 0.8)

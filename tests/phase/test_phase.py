@@ -87,6 +87,7 @@ def test_what_is_proved_is_true_and_bounds_are_ordered(table) -> None:
     assert np.all((column["hundredth"] != 1) | (column["ratio"] <= 0.01))
 
 
+@pytest.mark.slow
 def test_an_instance_that_the_step_leaves_alone_has_no_answer() -> None:
     """Of ten points in 12 dimensions some carry nothing: forgetting one of them is right as it stands, not worse."""
     spec = plane(source="gaussian", x="d=12,14", y="k=1,2", seeds=12)
@@ -100,6 +101,7 @@ def test_an_instance_that_the_step_leaves_alone_has_no_answer() -> None:
     assert share == np.mean(column["better"][0, 0][moved[0, 0]])
 
 
+@pytest.mark.slow
 def test_a_network_and_a_model_parameter_as_axis() -> None:
     spec = plane(model="leaky", y="slope=0.1,0.5", x="c=0.1,0.9", dim=1e6, neurons=8, points=6, seeds=4)
     found = picture.shares(spec, lanes.compute(spec, None, {}))
@@ -117,6 +119,7 @@ def test_a_second_run_goes_on_from_what_is_there(tmp_path, monkeypatch, table) -
         lanes.compute(plane(seeds=13), tmp_path, {})
 
 
+@pytest.mark.slow
 def test_a_value_of_a_cell_does_not_depend_on_the_plane(table) -> None:
     other = lanes.compute(plane(x="d=1e8,1e9", y="c=0.5,0.7", seeds=3), None, {})
     ratio = lanes.COLUMNS.index("ratio")

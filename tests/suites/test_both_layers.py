@@ -24,6 +24,8 @@ from verify.suites.both_layers import NAMES, SUITE
 from verify.suites.check import Check
 from verify.suites.suite import lane
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid(dims=(1e4, 1e13), points=(6,), neurons=(8,), forget=(1,), seeds=8)
 right_outcomes, right_bounds, right_floor = both_layers.outcomes, bl.bounds.lower_bounds, bl.orthogonal.floor
 

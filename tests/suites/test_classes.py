@@ -152,6 +152,7 @@ def test_the_record_and_both_sides_against_loops() -> None:
             assert values["retrain/floor/norm"].lhs[1, j] == pytest.approx(floor, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_softmax_holds_where_it_speaks() -> None:
     found = lanes.of_mutant(lanes.tallies(SOFTMAX, blocks(SOFTMAX), GRID), "")
     assert not any(row["violated"] or row["inconclusive"] or row["unconverged"] for row in found)

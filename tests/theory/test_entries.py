@@ -114,6 +114,7 @@ def several_classes(seed: int) -> tuple[Any, ga.data.Dataset]:
     return ReLUClasses(12, 4), ga.data.from_classes(points, np.arange(6) % 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_shortest_mean_of_the_gradients_of_a_point(seed: int) -> None:
     """Against the nearest point of every subset; gradients whose multiplier is zero do not count."""
