@@ -24,7 +24,8 @@ AUDITS = {
 
 
 def measured(arguments: list[str], folder: str) -> tuple[float, float]:
-    """Seconds of a command with its cache in the folder, and the GiB that it held at most."""
+    """Seconds of a command with its cache in the folder, and the GiB that it held at most (at
+    least what this process holds, which the system counts in)."""
     begun = time.perf_counter()
     child = subprocess.Popen(
         [*COMMAND, *arguments], env=os.environ | {"XDG_CACHE_HOME": folder}, stdout=subprocess.DEVNULL,

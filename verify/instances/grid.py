@@ -20,7 +20,7 @@ _BYTES = 8 * 8
 
 
 #: the small grid of a run that names no sources, beside its own data: heavy tails, on which bounds that want squared
-#: norms near 1 are silent; duplicates and a common mean, on which ascent loses; in one dimension, since none helps
+#: norms near 1 are silent; duplicates and a common mean, on which ascent loses; in two dimensions, since none helps
 OTHERS = ("student:nu=2", "near_duplicates:c=0.9", "shifted:common=0.9")
 OTHERS_DIMS = (1e4, 1e8)
 
@@ -31,8 +31,8 @@ class Grid:
     models and sources of data.
 
     dims, signals, models and sources of None stand for those of the source's row, or of each claim; `wide` is whether
-    these models are those of a large run. A source is written
-    NAME or NAME:PARAMETER=V,..; parameters that are not given take the values of the row's own grid.
+    these models are those of a large run. A source is written NAME or NAME:PARAMETER=V,..; parameters that are not
+    given take the values of the row's own grid.
     """
 
     dims: tuple[float, ...] | None = None
