@@ -17,6 +17,7 @@ from gaunlearn_jax.theory import worthwhile as theory
 from suites import recorded as lanes
 from verify.instances.grid import Grid
 from verify.suites import worthwhile
+from verify.suites.beside_nothing import compared
 from verify.suites.worthwhile import SUITE
 
 #: seven points: the last one has no duplicate
@@ -35,15 +36,16 @@ def without_x(problem, point, forget, star):
     return found._replace(miss=numerics.norm(active.project(point.params) - star))
 
 
-def all_certified(p, ball, hat, orthogonal=0.0):
-    return p.rho >= 0
+def all_certified(e, star):
+    found = compared(e, star)
+    return found._replace(proved=found.moved)
 
 
 def evaluate(e):
     mutants = {
         "no_x": {"criterion": without_x},
         "wrong_point": {"leverages": lambda points, retained: theory.leverages(points, jnp.roll(retained, 1))},
-        "no_certificate": {"certified": all_certified},
+        "no_certificate": {"compared": all_certified},
         "no_leverage": {"leverages": lambda points, retained: 0.01 * jnp.ones(points.shape[0])},
     }
     return SUITE.evaluate(e) | lanes.mutants_of(SUITE, e, worthwhile, mutants)

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.theory import bounds
-from gaunlearn_jax.theory.closeness import certified_ball
-from gaunlearn_jax.theory.worthwhile import TIE, angle, certified, gap_ratio, parts
+from gaunlearn_jax.theory.worthwhile import TIE, gap_ratio
+from verify.suites.beside_nothing import compared
 from verify.suites.check import gaps_in_order
 from verify.suites.drawing import STYLES, limit_first
 from verify.suites.finding import NOTHING, Explanation, Finding, Shown, found, middle
@@ -24,12 +23,9 @@ HALF = 0.5
 
 
 def evaluate(e: Evaluation) -> Results:
-    point, near, star = e.point, e.certificates["projection"], e.first.params
+    near = e.certificates["projection"]
     solved = bounds.converged(near.status, e.first.status)
-    p = parts(e.problem, point, e.forget)
-    nothing, step = (angle(w, star) for w in (point.params, e.hat))
-    moved = numerics.norm(point.params - e.hat) > 0
-    proved = moved & certified(p, certified_ball(e.problem, near, e.forget), e.hat, point.orthogonal_norm)
+    nothing, step, p, moved, proved = compared(e, e.first.params)
     out: Results = {
         "step/certificate/tau": gaps_in_order(step, nothing, reason=unless(proved, Reason.DATA), converged=solved),
         "solved": solved, "leverage": p.leverage, "ratio": gap_ratio(step, nothing),

@@ -11,8 +11,15 @@ from jaxtyping import Array
 from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.codes import Reason
 from gaunlearn_jax.theory import bounds
-from gaunlearn_jax.theory.closeness import certified_ball
-from gaunlearn_jax.theory.worthwhile import CLOSE, TIE, angle, certified, criterion, gap_ratio, leverages, parts
+from gaunlearn_jax.theory.worthwhile import (
+    CLOSE,
+    TIE,
+    angle,
+    criterion,
+    gap_ratio,
+    leverages,
+)
+from verify.suites.beside_nothing import compared
 from verify.suites.check import Check, check, exactness, gaps_in_order
 from verify.suites.drawing import band, limit_first, per_dim, widest
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
@@ -23,14 +30,8 @@ MULTIPLES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0)
 
 
 def evaluate(e: Evaluation) -> Results:
-    point, near, first, star = e.point, e.certificates["projection"], e.first, e.first.params
-    h = point.params - e.hat
-    solved = bounds.converged(near.status, first.status)
-    p = parts(e.problem, point, e.forget)
-    there = _whole(star, 0.0)
-    nothing, step = (angle(_whole(w, point.orthogonal_norm), there) for w in (point.params, e.hat))
-    moved = numerics.norm(h) > 0
-    proved = moved & certified(p, certified_ball(e.problem, near, e.forget), e.hat, point.orthogonal_norm)
+    solved = bounds.converged(e.certificates["projection"].status, e.first.status)
+    nothing, step, p, moved, proved = compared(e, e.first.params)
     sure = {"reason": unless(proved, Reason.DATA), "converged": solved}
     out: Results = {
         "step/certificate/angle": check(step, nothing, TIE, **sure),
@@ -56,10 +57,6 @@ def _of_one_entry(e: Evaluation, p: Any, angles: tuple[Array, Array], moved: Arr
         "same_support": same,
         "criterion": same & (found.step < found.nothing),
     }
-
-
-def _whole(params: Array, outside: Any) -> Array:
-    return jnp.append(params.ravel(), outside)
 
 
 def _leverage(e: Evaluation, p: Any, exact: Array, moved: Array, angles: tuple[Array, Array], solved: Array) -> Results:
@@ -114,13 +111,8 @@ def _margin_rule(e: Evaluation, star: Array) -> Array:
 
 def _certificate(e: Any) -> Check:
     """(a) for an adversary: no instance of which the certificate speaks ends farther away."""
-    near, star = e.certificates["projection"], e.retrained[0]
-    nothing, step = (angle(w, star) for w in (e.point.params, e.hat))
-    p = parts(e.problem, e.point, e.forget)
-    proved = (numerics.norm(e.point.params - e.hat) > 0) & certified(
-        p, certified_ball(e.problem, near, e.forget), e.hat
-    )
-    solved = e.retrained[2] & bounds.converged(near.status)
+    nothing, step, _, _, proved = compared(e, e.retrained[0])
+    solved = e.retrained[2] & bounds.converged(e.certificates["projection"].status)
     return gaps_in_order(step, nothing, reason=unless(proved, Reason.DATA), converged=solved)
 
 
