@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from xml.dom import minidom
 
 import pytest
+from loading import module_of
 
 from verify.report import findings
 from verify.suites.registry import CLAIMS
@@ -21,13 +20,7 @@ FOUND = ROOT / "docs" / "found"
 @pytest.fixture(scope="module")
 def maker():
     """docs/found.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_found", ROOT / "docs" / "found.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_found"] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "docs" / "found.py")
 
 
 def test_every_table_is_what_the_commands_gave(maker):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from loading import module_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,13 +15,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def maker():
     """docs/gallery.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_gallery", ROOT / "docs" / "gallery.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_gallery"] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "docs" / "gallery.py")
 
 
 @pytest.fixture(scope="module")

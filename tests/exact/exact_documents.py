@@ -11,7 +11,7 @@ from reference.exact_fractions import answers, stated
 
 from gaunlearn_jax.models.problem import MarginProblem
 from verify.certify import documents
-from verify.exact import certificate_file, statements
+from verify.exact import certificate_file, inequalities, statements
 
 OUT = 1 + 2.0**-46
 MEANING = {statements.PROVED: True, statements.REFUTED: False, statements.NOT_APPLICABLE: None}
@@ -269,3 +269,14 @@ def mutate(rng: np.random.Generator, doc: dict[str, Any]) -> str:
     elif n > 1:
         doc["output_weights"][j] += shift
     return what
+
+
+def turned_round(name: str) -> inequalities.Inequality:
+    """The named inequality with lhs and rhs exchanged: where it holds strictly, a checker must refute this."""
+    right = inequalities.NAMED[name]
+
+    def reverse(q: Any) -> inequalities.Entries:
+        found, hypotheses = right.sides(q)
+        return inequalities.Entries([(rhs, lhs) for lhs, rhs in found], hypotheses)
+
+    return right._replace(sides=reverse)

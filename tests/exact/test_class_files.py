@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_documents import turned_round
 
 pytest.importorskip("flint")
 
@@ -106,13 +107,7 @@ def test_the_coarse_line() -> None:
 @pytest.mark.parametrize("side", ["upper", "lower"])
 def test_a_bound_turned_round_is_refuted(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"softmax/{side}"
-    named = inequalities.NAMED[name]
-
-    def reverse(q: Any) -> inequalities.Entries:
-        entries, hypotheses = named.sides(q)
-        return inequalities.Entries([(rhs, lhs) for lhs, rhs in entries], hypotheses)
-
-    monkeypatch.setitem(inequalities.NAMED, name, named._replace(sides=reverse))
+    monkeypatch.setitem(inequalities.NAMED, name, turned_round(name))
     assert answers(class_document(None, side))["inequality"] == "refuted"
 
 

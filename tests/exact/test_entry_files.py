@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("flint")
 
-from exact_documents import MEANING, compare
+from exact_documents import MEANING, compare, turned_round
 from margin_documents import CLASSES, POOLED, TWO_BY_TWO, margin_document
 from reference import exact_entries as reference
 from reference.exact_fractions import Instance, stated
@@ -102,13 +102,7 @@ def test_two_spaces_meet_at_the_smallest_principal_angle() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_turned_round_is_refuted(name: str, cases: list[Doc], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = inequalities.NAMED[name]
-
-    def reverse(q: Any) -> inequalities.Entries:
-        found, hypotheses = right.sides(q)
-        return inequalities.Entries([(rhs, lhs) for lhs, rhs in found], hypotheses)
-
-    monkeypatch.setitem(inequalities.NAMED, name, right._replace(sides=reverse))
+    monkeypatch.setitem(inequalities.NAMED, name, turned_round(name))
     assert answers(named(cases[0], name))["inequality"] == "refuted"
 
 

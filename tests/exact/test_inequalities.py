@@ -14,7 +14,7 @@ from verify.certify import documents
 
 flint = pytest.importorskip("flint")
 
-from exact_documents import MEANING, document, mutate  # noqa: E402
+from exact_documents import MEANING, document, mutate, turned_round  # noqa: E402
 from reference.exact_inequalities import inequality, inequality_sides, solution  # noqa: E402
 
 from verify.exact import balls, certificate_file, inequalities, statements  # noqa: E402
@@ -86,14 +86,8 @@ def test_mutated_documents_agree_with_the_fractions(cases: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_turned_round_is_refuted(name: str, cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Theorems cannot be made false: with lhs and rhs exchanged, the checker must refute what it proved before."""
-    named = inequalities.NAMED[name]
-
-    def reverse(q: Any) -> inequalities.Entries:
-        entries, hypotheses = named.sides(q)
-        return inequalities.Entries([(rhs, lhs) for lhs, rhs in entries], hypotheses)
-
     doc, theta = cases[2] if name in ("identity/norm",) else cases[0]
-    monkeypatch.setitem(inequalities.NAMED, name, named._replace(sides=reverse))
+    monkeypatch.setitem(inequalities.NAMED, name, turned_round(name))
     found = {s.name: s.answer for s in statements.check_document(with_inequality(doc, name, theta)).statements}
     assert found["inequality"] == "refuted"
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("flint")
 
-from exact_documents import MEANING, compare
+from exact_documents import MEANING, compare, turned_round
 from margin_documents import margin_document
 from reference.exact_fractions import stated
 from reference.exact_inequalities import Case, inequality, inequality_sides, solution
@@ -56,13 +56,7 @@ def test_theorem_lk_is_proved_by_both(name: str, cases: list[Doc]) -> None:
 
 @pytest.mark.parametrize("name", UNIQUE)
 def test_a_statement_turned_round_is_refuted(name: str, cases: list[Doc], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = inequalities.NAMED[name]
-
-    def reverse(q: Any) -> inequalities.Entries:
-        entries, hypotheses = right.sides(q)
-        return inequalities.Entries([(rhs, lhs) for lhs, rhs in entries], hypotheses)
-
-    monkeypatch.setitem(inequalities.NAMED, name, right._replace(sides=reverse))
+    monkeypatch.setitem(inequalities.NAMED, name, turned_round(name))
     assert answers(named(cases[2], name))["inequality"] == "refuted"
 
 
