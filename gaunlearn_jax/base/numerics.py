@@ -69,10 +69,10 @@ def matmul(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."
 
 def norm(x: Float[Array, "..."], *more: Float[Array, "..."] | float) -> Float[Array, ""]:
     """Euclidean norm of all entries of all arguments together, scaled so that nothing overflows."""
-    flat = jnp.concatenate([jnp.ravel(jnp.asarray(v, jnp.float64)) for v in (x, *more)])
-    top = jnp.max(jnp.abs(flat), initial=0.0)
-    safe = jnp.where(top > 0, top, 1.0)
-    return safe * jnp.sqrt(jnp.sum((flat / safe) ** 2))
+    parts = [jnp.ravel(jnp.asarray(v, jnp.float64)) for v in (x, *more)]
+    flat = jnp.concatenate(parts) if more else parts[0]
+    top = jnp.max(jnp.abs(flat), initial=arithmetic().least)  # not 0, by which nothing could be divided
+    return top * jnp.sqrt(jnp.sum((flat / top) ** 2))
 
 
 def one_minus_cos(a: Float[Array, "..."], delta: Float[Array, "..."]) -> Float[Array, ""]:
@@ -84,14 +84,19 @@ def one_minus_cos(a: Float[Array, "..."], delta: Float[Array, "..."]) -> Float[A
     b = a - delta
     aa, bb = norm(a), norm(b)
     perp = norm(delta - (jnp.sum(a * delta) / aa**2) * a)
-    cos = jnp.sum(a * b) / (aa * bb)
-    return jnp.where(cos >= 0, (perp / bb) ** 2 / (1 + jnp.maximum(cos, 0.0)), 1 - cos)
+    return _gap(perp / bb, jnp.sum(a * b) / (aa * bb))
 
 
 def cosine_gap(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, ""]:
     """1 - cos of the angle between two arrays of any norms."""
     one, two = a.ravel() / norm(a), b.ravel() / norm(b)
-    return one_minus_cos(one, one - two)
+    delta = one - two
+    return _gap(norm(delta - jnp.sum(one * delta) * one), jnp.sum(one * two))
+
+
+def _gap(sine: Array, cos: Array) -> Array:
+    """1 - cos of an angle from its sine and cosine, by the one that does not cancel."""
+    return jnp.where(cos >= 0, sine**2 / (1 + jnp.maximum(cos, 0.0)), 1 - cos)
 
 
 def angle_of_gap(gap: Any) -> Any:

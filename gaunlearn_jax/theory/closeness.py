@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from gaunlearn_jax import kkt
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import Code, Mask, Params
+from gaunlearn_jax.base.arrays import Code, Mask, Params, PerConstraint
 from gaunlearn_jax.kkt import KKTPoint
 from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.theory.ball import Ball as Ball
@@ -22,10 +22,12 @@ from gaunlearn_jax.unlearn.certificates import Certificate
 
 
 class FirstSolve(NamedTuple):
-    """theta* of the first solve of Q_T as a candidate KKT point of the retained problem, and whether it is one;
+    """theta* of the first solve of Q_T, with its multipliers, as a candidate KKT point of the retained problem, and
+    whether it is one;
     tau = 1 - cos of the angle to theta_hat; distance_error bounds the solver's own distance from the solution."""
 
     params: Params
+    multipliers: PerConstraint
     tau: Float[Array, ""]
     epsilon: Float[Array, ""]
     delta: Float[Array, ""]
@@ -61,7 +63,8 @@ def first_solve(problem: MarginProblem, point: KKTPoint, forget: Mask, hat: Para
     gain = jnp.sqrt(float(problem.num_neurons))
     whole, other = jnp.append(p.params.ravel(), 0.0), jnp.append(hat.ravel(), point.orthogonal_norm)
     return FirstSolve(
-        p.params, numerics.one_minus_cos(whole, whole - other), p.epsilon, p.delta, p.error, p.delta_error,
+        p.params, p.multipliers, numerics.one_minus_cos(whole, whole - other),
+        p.epsilon, p.delta, p.error, p.delta_error,
         distance_error=gain * (residual + jnp.sqrt(float(problem.num_constraints)) * misfit) + p.error,
         status=p.status,
         is_kkt=jnp.all(in_clarke | free | ~live) | (not problem.kinked),

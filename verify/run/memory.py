@@ -48,11 +48,16 @@ def live_bytes(jaxpr: Any) -> int:
     """The most bytes of intermediate values alive at once in a traced function, inside its loops too."""
     last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if isinstance(v, core.Var)}
     last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, core.Var)}
-    alive: dict[Any, int] = {}
-    most = 0
+    ends: dict[int, list[Any]] = {}
+    for v, i in last.items():
+        ends.setdefault(i, []).append(v)
+    sizes: dict[Any, int] = {}
+    alive = most = 0
     for i, eqn in enumerate(jaxpr.eqns):
-        before = sum(alive.values())
-        alive |= {v: math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in eqn.outvars}
+        before = alive
+        made = {v: math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in eqn.outvars}
+        sizes |= made
+        alive += sum(made.values())
         inner = max(map(live_bytes, core.jaxprs_in_params(eqn.params)), default=0)
         if eqn.primitive is staging.staged_p:
             stage, depth = eqn.params["stage"], eqn.params["depth"]
@@ -60,9 +65,9 @@ def live_bytes(jaxpr: Any) -> int:
             inner = math.prod(eqn.outvars[0].aval.shape[:depth]) * one
         # a call's results are those of its inside, which has counted them
         called = eqn.primitive is staging.staged_p or eqn.primitive.name in CALLS
-        most = max(most, sum(alive.values()), (before if called else sum(alive.values())) + inner)
-        for v in [v for v in alive if last.get(v, -1) <= i]:
-            del alive[v]
+        most = max(most, alive, (before if called else alive) + inner)
+        unused = [v for v in made if v not in last]
+        alive -= sum(sizes.pop(v, 0) for v in [*ends.get(i, ()), *unused])
     return most
 
 

@@ -18,6 +18,7 @@ from gaunlearn_jax.theory.closeness import angle_bound, certified_ball, distance
 from gaunlearn_jax.unlearn.certificates import Certificate
 from verify.suites.check import Check, check, exactness
 from verify.suites.drawing import band, limit_first, per_dim, widest
+from verify.suites.exact_points import left_by_solver
 from verify.suites.finding import NOTHING, Explanation, Finding, found, view
 from verify.suites.suite import FURTHER_MODELS, Attack, Derived, Evaluation, Results, Suite, unless
 
@@ -67,7 +68,7 @@ def evaluate(e: Evaluation) -> Results:
     off = numerics.norm(point.params, point.orthogonal_norm) * jnp.sqrt(untouched * (2 - untouched))
     # what may be an equality is compared with room for the rounding of both sides
     exact = {"reason": unless(first.is_kkt, Reason.NOT_KKT), "converged": converged}
-    tolerance = exactness() * near.norm
+    exact_epsilon, exact_delta = left_by_solver(e.problem, ~e.forget, first, numerics.norm(first.params))
     ball = certified_ball(e.problem, near, e.forget)
     ball_distance, ball_tau = ball.distance(e.hat, point.orthogonal_norm), ball.gap(e.hat, point.orthogonal_norm)
     error = near.error + first.distance_error
@@ -97,8 +98,8 @@ def evaluate(e: Evaluation) -> Results:
             reason=unless((sines[0] < 1) & (sines[1] < 1), Reason.EMPTY), converged=converged,
             discriminating=jnp.asarray(untouched > tau_bound, jnp.float64),
         ),
-        "retrain/exact/epsilon": check(first.epsilon, tolerance + 4 * first.error, **exact),
-        "retrain/exact/delta": check(first.delta, tolerance + 4 * first.delta_error, **exact),
+        "retrain/exact/epsilon": check(first.epsilon, exact_epsilon, **exact),
+        "retrain/exact/delta": check(first.delta, exact_delta, **exact),
         "distance": distance, "distance_bound": most, "rho": sines[0] * near.norm,
         "tau": first.tau, "tau_bound": tau_bound, "ball_tau": ball_tau,
         "first_is_kkt": first.is_kkt, "solved": converged, **against_trained(e),

@@ -15,14 +15,13 @@ from gaunlearn_jax import kkt
 from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.arrays import Params
 from gaunlearn_jax.base.codes import Reason, Status
-from gaunlearn_jax.kkt import KKTPoint, dual
-from gaunlearn_jax.models.problem import MarginProblem
 from gaunlearn_jax.theory import bounds
 from gaunlearn_jax.theory.ball import certified_ball
 from gaunlearn_jax.theory.closeness import FirstSolve
 from gaunlearn_jax.unlearn import Unlearned, active_set, gradient_steps, projected, ridge
 from gaunlearn_jax.unlearn.certificates import Certificate
 from verify.suites.check import Check, check, exactness
+from verify.suites.exact_points import left_by_solver
 from verify.suites.suite import Evaluation, Results, unless
 
 #: ridge at which Newton's removal step is held against the ridge minimisers themselves
@@ -299,33 +298,15 @@ def _influence(scene: Scene, name: str, after: Unlearned) -> Results:
     }
 
 
-def solver_leaves(problem: MarginProblem, retained: Array) -> Array:
-    """The part of the terms of theta* that the solver may leave in epsilon: ACCEPT in a pre-activation of each retained
-    row, taken at unit length, and weights follow these with the pseudo-inverse of the rows: its norm is at most
-    sqrt(tr K^-1)."""
-    kept = problem.rows_of(retained)
-    size = jnp.sqrt(jnp.sum(problem.rows**2, axis=1))
-    unit = problem.rows / jnp.where(size > 0, size, 1.0)[:, None]
-    inverse = -jnp.diagonal(numerics.sweep(jnp.where(kept[:, None] & kept, numerics.gram(unit), 0.0), kept))
-    return dual.ACCEPT * jnp.sqrt(jnp.sum(jnp.where(kept, jnp.maximum(inverse, 1.0), 0.0)))
-
-
 def _retraining(scene: Scene, name: str, after: Unlearned) -> Results:
     """An exact KKT point but for what the solver may leave, in units of the terms that theta* is a sum of."""
     best = scene.retrained
-    epsilon, delta = _room(scene, best, best.norm)
+    epsilon, delta = left_by_solver(scene.e.problem, ~scene.e.forget, best, best.norm)
     common = {"converged": best.status == int(Status.OK)}
     return {
         f"{name}/exact/epsilon": check(best.epsilon, epsilon, **common),
         f"{name}/exact/delta": check(best.delta, delta, **common),
     }
-
-
-def _room(scene: Scene, best: Certificate | KKTPoint, size: Array) -> tuple[Array, Array]:
-    """What epsilon and delta of an exact KKT point of the retained problem, of norm `size`, may be."""
-    terms = size + jnp.sum(best.multipliers * scene.e.problem.steepness())
-    epsilon = solver_leaves(scene.e.problem, ~scene.e.forget) * terms + 4 * best.error
-    return epsilon, dual.ACCEPT * terms * jnp.max(best.multipliers) + 4 * best.delta_error
 
 
 def is_retrained(scene: Scene, after: Unlearned) -> Array:
@@ -335,7 +316,7 @@ def is_retrained(scene: Scene, after: Unlearned) -> Array:
     fit = kkt.fit_multipliers(
         e.net, e.record.data, after.params, after.preactivations, kink_tol=KINK, retained=~e.forget
     )
-    epsilon, delta = _room(scene, fit, numerics.norm(fit.params))
+    epsilon, delta = left_by_solver(e.problem, ~e.forget, fit, numerics.norm(fit.params))
     return (fit.status == int(Status.OK)) & (fit.epsilon <= epsilon) & (fit.delta <= delta)
 
 

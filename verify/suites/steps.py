@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import jax
@@ -61,15 +62,27 @@ def _evaluated(
     out |= {f"{key}_of_retrained": value for key, value in first_point(e, best).items()}
     known = [step for step in steps if step.speaks_of(e.problem)]
     after = {step.name: outcome(e, scene, step) for step in known}
+    out |= _of_each(scene, after)
     for name, one in after.items():
-        gap = scene.gap(one)
-        out |= of_any(scene, name, one)
         out |= OWN[name](scene, name, one) if name in OWN else {}
-        out |= {f"gap_{name}": gap, f"valid_{name}": one.valid}
-        out |= {f"{key}_{name}": value for key, value in first_point(e, one).items()}
         if name not in BUILT_IN:
             out |= _better(scene, name, one, after["nothing"])
     return out
+
+
+def _of_each(scene: Scene, after: dict[str, Unlearned]) -> Results:
+    """What is asked of every step, of all of them at once: the programme holds it once."""
+
+    def asked(one: Unlearned) -> Results:
+        metrics = {f"{key}_{{}}": value for key, value in first_point(scene.e, one).items()}
+        return of_any(scene, "{}", one) | {"gap_{}": scene.gap(one), "valid_{}": one.valid} | metrics
+
+    made = jax.vmap(asked)(jax.tree.map(lambda *values: jnp.stack(values), *after.values()))
+    return {
+        key.format(name): jax.tree.map(operator.itemgetter(i), value)
+        for i, name in enumerate(after)
+        for key, value in made.items()
+    }
 
 
 def _better(scene: Scene, name: str, one: Unlearned, nothing: Unlearned) -> Results:
