@@ -56,7 +56,7 @@ def room_for_programs() -> Iterator[None]:
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         sweep.compiled.cache_clear()
-        programmes.stage_programme.cache_clear()
+        programmes.forget()
         jax.clear_caches()
         gc.collect()
 

@@ -91,9 +91,9 @@ def test_draws_on_the_host_are_those_of_the_device(name: str, monkeypatch: pytes
             alone = sweep.batched(functools.partial(drawn), *args)
         with monkeypatch.context() as patched:
             patched.setattr(programmes, "elsewhere", lambda stage: placing.host() if stage.on_host else None)
-            programmes.stage_programme.cache_clear()
+            programmes.forget()
             by_host = sweep.batched(functools.partial(drawn), *args)
-        programmes.stage_programme.cache_clear()
+        programmes.forget()
         np.testing.assert_array_equal(spread, alone)
         np.testing.assert_array_equal(spread, by_host)
         assert np.isfinite(spread).all()

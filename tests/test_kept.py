@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ SUITES = (CLAIMS["linear"],)
 def forgotten() -> None:
     """As a new process begins: nothing is compiled or traced."""
     sweep.compiled.cache_clear()
-    programmes.stage_programme.cache_clear()
+    programmes.forget()
 
 
 @pytest.fixture
@@ -59,13 +61,17 @@ def lane(x: jax.Array) -> dict[str, jax.Array]:
     return {"far": rooted(rooted(x + 1) * 3), "x": x}
 
 
+def refused(number: int) -> Any:
+    raise AssertionError(f"call {number} is traced")
+
+
 def test_what_is_kept_computes_the_same_bits(folder: Path) -> None:
     points = np.random.default_rng(0).normal(size=(70, 3))
     first = sweep.batched(lane, points, chunk=64)
     shape = jax.ShapeDtypeStruct((64, 3), jnp.float64)
     kept.keep("mine", sweep.compiled(lane).runner((shape,)), {"more": 1})
     forgotten()
-    found = kept.kept("mine", sweep.lane_sharding())
+    found = kept.kept("mine", sweep.lane_sharding(), refused)
     assert found is not None
     assert found[1] == {"more": 1}
     again = found[0]()(jnp.asarray(points[:64]))
@@ -81,7 +87,45 @@ def test_what_is_not_whole_does_not_count(folder: Path, damage: str) -> None:
         victim.unlink()
     else:
         victim.write_bytes(victim.read_bytes()[:-1])
-    assert kept.kept("mine", sweep.lane_sharding()) is None
+    assert kept.kept("mine", sweep.lane_sharding(), refused) is None
+
+
+@functools.partial(staged, attempt=within)
+def tried(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.abs(x)) + jnp.where(jnp.all(x < 4), 0.0, 1.0)
+
+
+def trying(x: jax.Array) -> jax.Array:
+    return tried(x)
+
+
+def test_what_no_lane_needed_is_made_when_one_does(folder: Path) -> None:
+    """Two processes whose lanes all end in the attempt, one that needs the whole stage, and one that finds it."""
+    shape = (jax.ShapeDtypeStruct((64, 3), jnp.float64),)
+    near, far = jnp.ones((64, 3)), jnp.ones((64, 3)).at[5].set(9.0)
+    compiled: list[int] = []
+
+    def made(number: int) -> Any:
+        compiled.append(number)
+        stages = sweep.compiled(trying).stages(shape)
+        return stages.programme_of(stages.requests[number])
+
+    for points, expected, traced in ((near, 1.0, []), (near, 1.0, []), (far, 4.0, [0]), (far, 4.0, [0])):
+        found = kept.kept("mine", sweep.lane_sharding(), made)
+        runner = sweep.compiled(trying).runner(shape) if found is None else found[0]()
+        np.testing.assert_array_equal(np.asarray(runner(points))[5], expected)
+        assert compiled == traced
+        assert kept.keep("mine", runner, None)
+        forgotten()
+
+
+def test_equal_functions_share_a_programme() -> None:
+    shape = [jax.ShapeDtypeStruct((4,), jnp.float64)]
+    one, same, other = (
+        programmes.begin_compiling(fn, shape, None, None) for fn in (lambda x: x + 1, lambda y: y + 1, lambda x: x + 2)
+    )
+    assert one is same
+    assert one is not other
 
 
 def test_a_second_run_traces_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

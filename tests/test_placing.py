@@ -57,7 +57,7 @@ def lane_of(x: jax.Array) -> dict[str, jax.Array]:
 def forget_what_is_traced() -> None:
     staging.traced.cache_clear()
     sweep.compiled.cache_clear()
-    programmes.stage_programme.cache_clear()
+    programmes.forget()
     lane.cache_clear()
     jax.clear_caches()
 
@@ -113,10 +113,10 @@ def two_devices() -> None:
     begun: dict[str, list[str]] = {}
     real = programmes.begin_compiling
 
-    def begin(fn, avals, sharding, options):
+    def begin(fn, avals, sharding, *rest):
         name = "stage" if sharding.mesh.devices.tolist() == [device] else "rest"
         begun.setdefault(name, []).append(str(sharding.mesh.devices.tolist()))
-        return real(fn, avals, sharding, options)
+        return real(fn, avals, sharding, *rest)
 
     cut.begin_compiling = programmes.begin_compiling = begin
     placing.devices, placing.host = lambda: [device], lambda: [host]
@@ -149,8 +149,8 @@ def coarse_results(monkeypatch: pytest.MonkeyPatch) -> None:
     """What training and solving return has BITS bits."""
     real = programmes.stage_programme
 
-    def programme(stage, avals, lanes, sharding):
-        made = real(stage, avals, lanes, sharding)
+    def programme(stage, avals, lanes, sharding, *pool):
+        made = real(stage, avals, lanes, sharding, *pool)
         if not stage.measured:
             return made
 
@@ -159,7 +159,8 @@ def coarse_results(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return programmes.submitted(lambda: programmes.Programme(call))
 
-    monkeypatch.setattr(cut, "stage_programme", programme)
+    for module in (cut, programmes):
+        monkeypatch.setattr(module, "stage_programme", programme)
     monkeypatch.setattr(rounding, "_ASSUMED", [COARSE])
 
 

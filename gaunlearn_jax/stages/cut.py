@@ -22,7 +22,14 @@ from jax.extend.core import Literal, jaxprs_in_params
 
 from gaunlearn_jax.base import placing, staging
 from gaunlearn_jax.base.compiling import careful
-from gaunlearn_jax.stages.programmes import attempt_of, begin_compiling, stage_function, stage_programme
+from gaunlearn_jax.stages.programmes import (
+    Later,
+    attempt_of,
+    begin_compiling,
+    later_programme,
+    stage_function,
+    stage_programme,
+)
 from gaunlearn_jax.stages.runner import LEFT_LANES, Call, Part, Runner
 
 #: the level of what depends on no argument
@@ -239,10 +246,12 @@ class Stages:
             return [function for (stage, _), function in made.items() if stage.measured]
         return [*self._functions(), *(function for (stage, _), function in made.items() if not stage.on_host)]
 
-    def programme_of(self, request: Request) -> Future[Any]:
-        """The stage's programme, shared by every request and every function with as many lanes."""
-        lanes = LEFT_LANES if self._tries(request) else self._lanes
-        return stage_programme(request.stage, request.avals, lanes, self._sharding)
+    def programme_of(self, request: Request) -> Future[Any] | Later:
+        """The stage's programme, shared by every request and every function with as many lanes; where an attempt comes
+        first, it may never be needed."""
+        if self._tries(request):
+            return later_programme(request.stage, request.avals, LEFT_LANES, self._sharding)
+        return stage_programme(request.stage, request.avals, self._lanes, self._sharding)
 
     def _tries(self, request: Request) -> bool:
         """Whether a stage's attempt comes first: of few lanes none waits for long."""

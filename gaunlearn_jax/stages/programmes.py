@@ -30,7 +30,11 @@ from gaunlearn_jax.stages import files
 
 #: programmes compiled at once: the compiler itself uses several threads for a large one
 _COMPILERS = ThreadPoolExecutor(2, thread_name_prefix="compile")
+#: for what somebody waits for
+_AT_ONCE = ThreadPoolExecutor(1, thread_name_prefix="compile at once")
 _BEGUN: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+#: what was begun, by its name and where it is kept
+_KNOWN: weakref.WeakValueDictionary[tuple[str, Path | None], Future[Any]] = weakref.WeakValueDictionary()
 #: programmes that a folder holds
 MOST = 512
 _FOLDERS: list[Path] = []
@@ -46,6 +50,24 @@ class Programme(NamedTuple):
         return self.call(*args)
 
 
+class Later:
+    """A programme that is made when it is first asked for: many runs need none of these."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+
+    @property
+    def made(self) -> bool:
+        """Whether it was asked for."""
+        return self._made is not None
+
+    def result(self) -> Programme:
+        if self._made is None:
+            self._made = self._make()
+        return self._made.result()
+
+
 def keep_in(folder: Path | None) -> None:
     """Keep what is compiled from now on in a folder (None: nowhere)."""
     _FOLDERS[:] = [] if folder is None else [folder]
@@ -57,12 +79,26 @@ def folder() -> Path | None:
 
 
 @functools.lru_cache(maxsize=64)
-def stage_programme(stage: Any, avals: tuple[Any, ...], lanes: int, sharding: Any) -> Future[Any]:
+def stage_programme(
+    stage: Any, avals: tuple[Any, ...], lanes: int, sharding: Any, pool: ThreadPoolExecutor = _COMPILERS
+) -> Future[Any]:
     """The compiled programme of a stage for `lanes` lanes on each device."""
     fn, shapes = stage_function(stage, avals, lanes)
     if (devices := elsewhere(stage)) is not None:
-        return compile_elsewhere(fn, shapes, sharding, devices)
-    return begin_compiling(fn, shapes, sharding, careful())
+        return compile_elsewhere(fn, shapes, sharding, devices, pool)
+    return begin_compiling(fn, shapes, sharding, careful(), pool)
+
+
+@functools.lru_cache(maxsize=64)
+def later_programme(stage: Any, avals: tuple[Any, ...], lanes: int, sharding: Any) -> Later:
+    """The same, not compiled before somebody asks for it."""
+    return Later(functools.partial(stage_programme, stage, avals, lanes, sharding, _AT_ONCE))
+
+
+def forget() -> None:
+    """Drop the programmes of stages: something that they depend on has changed."""
+    stage_programme.cache_clear()
+    later_programme.cache_clear()
 
 
 def elsewhere(stage: Any) -> list[jax.Device] | None:
@@ -88,7 +124,11 @@ def spread_over(devices: list[jax.Device]) -> NamedSharding:
 
 
 def compile_elsewhere(
-    fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None, devices: list[jax.Device]
+    fn: Callable[..., Any],
+    avals: list[Any],
+    sharding: NamedSharding | None,
+    devices: list[jax.Device],
+    pool: ThreadPoolExecutor,
 ) -> Future[Any]:
     """A programme that runs on other devices, for arguments from the home of the lanes; its results go back there."""
     count = 1 if sharding is None else sharding.mesh.size
@@ -96,7 +136,7 @@ def compile_elsewhere(
     there = spread_over(devices[:used])
     lanes = count * avals[0].shape[0] // used
     shapes = [jax.ShapeDtypeStruct((lanes, *a.shape[1:]), a.dtype) for a in avals]
-    made = begin_compiling(fn, shapes, there, careful(devices[0].platform))
+    made = begin_compiling(fn, shapes, there, careful(devices[0].platform), pool)
     back = placing.home()[0] if sharding is None else sharding
 
     def call(*args: Any) -> Any:
@@ -108,9 +148,14 @@ def compile_elsewhere(
 
 
 def begin_compiling(
-    fn: Callable[..., Any], avals: list[Any], sharding: NamedSharding | None, options: Any
+    fn: Callable[..., Any],
+    avals: list[Any],
+    sharding: NamedSharding | None,
+    options: Any,
+    pool: ThreadPoolExecutor = _COMPILERS,
 ) -> Future[Any]:
-    """A programme for arguments of these shapes on every device, whose first axes are then put together."""
+    """A programme for arguments of these shapes on every device, whose first axes are then put together; one for all
+    functions that compute the same."""
     if sharding is None:
         lowered = jax.jit(fn).lower(*avals)
     else:
@@ -121,15 +166,19 @@ def begin_compiling(
             lambda a: jax.ShapeDtypeStruct((a.shape[0] * count, *a.shape[1:]), a.dtype, sharding=sharding), avals
         )
         lowered = jax.jit(shared).lower(*spread)
-    return submitted(functools.partial(_made, lowered, options))
+    devices = None if sharding is None else [str(device) for device in sharding.mesh.devices.flat]
+    name = hashlib.sha256(json.dumps([surroundings(), options, devices, lowered.as_text()]).encode()).hexdigest()
+    known = _KNOWN.get((name, folder()))
+    if known is None or known.cancelled():
+        known = _KNOWN[name, folder()] = submitted(functools.partial(_made, name, lowered, options), pool)
+    return known
 
 
-def _made(lowered: Any, options: Any) -> Programme:
+def _made(name: str, lowered: Any, options: Any) -> Programme:
     """The programme of what was lowered: the one that is kept, or a new one, which is."""
     place = folder()
     if place is None:
         return Programme(lowered.compile(compiler_options=options))
-    name = hashlib.sha256(json.dumps([surroundings(), options, lowered.as_text()]).encode()).hexdigest()
     if (data := stored(name)) is not None:
         return load(name, data)
     compiled = lowered.compile(compiler_options=options)
@@ -169,9 +218,9 @@ def _instructions() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def submitted(work: Callable[[], Any]) -> Future[Any]:
+def submitted(work: Callable[[], Any], pool: ThreadPoolExecutor = _COMPILERS) -> Future[Any]:
     """The result of `work`, called in another thread."""
-    programme = _COMPILERS.submit(work)
+    programme = pool.submit(work)
     _BEGUN.add(programme)
     return programme
 

@@ -87,7 +87,11 @@ def plan(shape: Shape, suites: tuple[Suite, ...], grid: Grid, place: Place, reco
     def fits(per_lane: float) -> int:
         return memory.chunk(slug(shape), total, per_lane, place.chunk, entries)
 
-    found = None if name is None else kept.kept(name, sweep.lane_sharding())
+    def again(number: int) -> Any:
+        stages = sweep.compiled(fn, hurried).stages(_arguments(size, parameters))
+        return stages.programme_of(stages.requests[number])
+
+    found = None if name is None else kept.kept(name, sweep.lane_sharding(), again)
     if found is not None:
         load, (names, per_lane, size) = found
         if fits(per_lane) == size:
