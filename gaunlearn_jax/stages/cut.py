@@ -37,7 +37,7 @@ CONSTANT = -1
 #: lanes of a stage's programme on each device: the same for long and short sweeps, so that they share it
 STAGE_LANES = 64
 #: equations of a segment up to which the compiler's care costs little, so that hurry is not worth its slow programmes
-SMALL = 150
+SMALL = 30
 
 
 class Value:
