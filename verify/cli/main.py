@@ -161,7 +161,7 @@ def _add_run(commands: Any) -> None:
     text = "repeat a study: claims, grid and files from a study.toml, which every results folder holds"
     run.add_argument("--config", type=Path, metavar="STUDY.toml", help=text)
     run.add_argument("--tables", action="store_true", help="print the table of every claim, each cell labelled")
-    run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row and print it whole")
+    run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row, print and judge it")
 
 
 def _add_readers(commands: Any) -> None:
