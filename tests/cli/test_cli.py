@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib import metadata
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from gaunlearn_jax import sweep
 from verify.cli import main, violations
 from verify.instances.grid import Grid
 from verify.report.console import console
+from verify.run import environment
 from verify.run.plan import Place
 from verify.suites import suite
 
@@ -72,6 +74,24 @@ def test_a_second_run_resumes_and_another_grid_is_refused(tmp_path, capsys):
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "results").glob("*/part-*.npy")} == parts
     assert run("linear", "--dims", "1e9", *SMALL, "--out", out) == 2
     assert "grid.cells" in capsys.readouterr().err
+
+
+def test_lanes_of_other_code_are_read_but_not_added_to(tmp_path, capsys, monkeypatch):
+    out = str(tmp_path / "results")
+    first = ["linear", "--dims", "1e8", *SMALL, "--out", out]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(environment, "source_digest", lambda: "0" * 64)
+        assert run(*first) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "results").glob("*/*")}
+    capsys.readouterr()
+    assert run(*first) == 2
+    said = capsys.readouterr().err
+    assert f'the folder has "{metadata.version("gaunlearn-jax")}+{"0" * 16}"' in said
+    assert "give another folder or resume with the code that began it" in said
+    assert {p: p.read_bytes() for p in (tmp_path / "results").glob("*/*")} == before
+    assert main.main(["report", out]) == 0
+    assert run("--config", f"{out}/study.toml", "--out", f"{out}-again") == 0
+    assert f"code {metadata.version('gaunlearn-jax')}+{'0' * 16} there" in capsys.readouterr().out
 
 
 def broken(kind: str):
