@@ -171,8 +171,8 @@ def _about(a: ClassAudit) -> str:
         )
     return (
         f"Data: {a.num_points} points in {a.dim} dimensions (rank {a.rank}), {len(a.classes)} classes: {names}.\n"
-        f"Model: {what}; norm {a.norm:.4g} at margin 1 (every model for the remaining points has at "
-        f"least {a.floor:.3g}); it depends on {support} of the points."
+        f"Model: {what}; norm {a.norm:.4g} at margin 1 (every model for the remaining points has a norm "
+        f"of at least {a.floor:.3g}); it depends on {support} of the points."
     )
 
 
