@@ -171,8 +171,8 @@ def _about(a: ClassAudit) -> str:
         )
     return (
         f"Data: {a.num_points} points in {a.dim} dimensions (rank {a.rank}), {len(a.classes)} classes: {names}.\n"
-        f"Model: {what}; norm {a.norm:.4g} at margin 1 (no model for the remaining points has less than "
-        f"{a.floor:.3g}); it depends on {support} of the points."
+        f"Model: {what}; norm {a.norm:.4g} at margin 1 (every model for the remaining points has a norm "
+        f"of at least {a.floor:.3g}); it depends on {support} of the points."
     )
 
 
@@ -206,7 +206,7 @@ def _about_step(a: ClassAudit) -> str:
     if len(order) > 3:
         lines.append(f"  (and {len(order) - 3} more)")
     wrong = int(np.sum(np.argmax(a.step.logits_after, axis=1) != a.own[order]))
-    lines.append(f"  After the step {wrong} of the {len(order)} forgotten points are no longer given their own class.")
+    lines.append(f"  After the step another class is given to {wrong} of the {len(order)} forgotten points.")
     return "\n".join(lines)
 
 

@@ -327,10 +327,10 @@ def _cross_entropy(subject: _Subject, forget: Bools, inside: Matrix, retrained: 
 def _hypotheses(psi: float, eps_d: float, epsilon: float, delta: float, classes: int) -> tuple[Hypothesis, ...]:
     first = theory.NEARLY_EXACT
     return (
-        Hypothesis("psi", "requires squared norms within psi of 1; normalize makes them 1", psi, PSI_MAX),
+        Hypothesis("psi", "requires squared norms within psi of 1; --normalize makes them 1", psi, PSI_MAX),
         Hypothesis("eps_d", "requires nearly orthogonal points; eps_d = 4 m phi", eps_d, EPS_D_MAX),
         Hypothesis("epsilon_1", "requires a stationary model", epsilon, first),
-        Hypothesis("(C-1) delta_1", "requires complementary multipliers", (classes - 1) * delta, first),
+        Hypothesis("(C-1) delta_1", "requires complementary multipliers; C classes", (classes - 1) * delta, first),
     )
 
 

@@ -34,7 +34,7 @@ def leaky_of(under: Subject, psi: float, phi: float) -> Leaky | None:
 
 
 def hypotheses(under: Subject, psi: float, eps_d: float, leaky: Leaky | None) -> tuple[Hypothesis, ...]:
-    """Those of the rounded lines, with their values and limits."""
+    """Those of the coarse lines, with their values and limits."""
     first, point, u = bounds.APPROXIMATION_MAX, under.point, under.problem.output_weights
     words = "eps_d = 4 m n phi"
     if leaky is not None:

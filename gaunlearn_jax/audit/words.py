@@ -190,7 +190,7 @@ def _about_step(a: Numbers) -> str:
 
 def _about_hypotheses(a: Numbers) -> str:
     more = [] if a.leaky is None else [f"Theorem LK: {_uniqueness(a.leaky)}"]
-    return hypotheses(a, "rounded worst-case lines", *more)
+    return hypotheses(a, "coarse lines", *more)
 
 
 def hypotheses(a: Any, named: str, *more: str) -> str:

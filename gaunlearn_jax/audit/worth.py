@@ -97,7 +97,7 @@ def sentence(found: Worth, forget: tuple[int, ...]) -> str:
     lines = [f"Leverage on the retained points (below about one half the step pays): {each}."]
     if np.isnan(found.share):
         return lines[0]
-    guess = "without end" if np.isinf(found.predicted) else f"{found.predicted:.2g}"
+    guess = "infinite" if np.isinf(found.predicted) else f"{found.predicted:.2g}"
     measured = "" if np.isnan(found.ratio) else f"; measured {found.ratio:.2g}"
     lines.append(f"  Gap after the step over gap of doing nothing, predicted from leverage: {guess}{measured}.")
     lines.append(f"  Ascent better than nothing: {found.answer}.")

@@ -118,13 +118,15 @@ def read_record(folder: Path) -> RunRecord:
 def compatible(folder: Path, asked: RunRecord) -> RunRecord:
     """The record of the folder; StoreError naming the fields that differ from those asked for."""
     found = read_record(folder)
-    lines: list[str] = []
-    for name in ("grid", "columns", "lanes", "code_version"):
+    code = list(differences(found.code_version, asked.code_version, "code_version"))
+    lines = list(code)  # first, since it may be why others differ
+    for name in ("grid", "columns", "lanes"):
         lines += differences(getattr(found, name), getattr(asked, name), name)
     if lines:
+        todo = "give another folder" + " or resume with the code that began it" * bool(code)
         more = f"; and {len(lines) - 8} more" if len(lines) > 8 else ""
         raise StoreError(
             f"{str(folder)!r} holds another run ({'; '.join(lines[:8])}{more}), expected the same run to "
-            "resume: give another folder."
+            f"resume: {todo}."
         )
     return found

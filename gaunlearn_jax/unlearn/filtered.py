@@ -90,7 +90,7 @@ def newton_removal(net: Any, data: Dataset, point: KKTPoint, forget: Mask, size:
 def influence_step(net: Any, data: Dataset, point: KKTPoint, forget: Mask, size: Scalar = 100.0) -> Unlearned:
     """The influence-function step: `newton_removal` with the Hessian of all points.
 
-    For one forgotten point it is a fraction of that step. ValueError for a model with kinks.
+    For one forgotten constraint it is a fraction of that step, for more no multiple. ValueError for a model with kinks.
     Source: docs/theory, Newton and influence.
     """
     return _ridge(net, data, point, forget, size, everything=True)

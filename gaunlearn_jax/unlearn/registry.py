@@ -77,7 +77,7 @@ for _row in (
     Step("orthogonal", "ascent, the retained gradients of automatic differentiation projected out", orthogonal_ascent,
          needs="multipliers, retained points", cost="one, a solve"),
     Step("repaired", "ascent, then conjugate gradients on the retained pre-activations", repaired_ascent, (_PASSES,),
-         needs="multipliers, retained points", cost="`passes`"),
+         needs="multipliers, retained points", cost="as many as its parameter says"),
     Step("active_set", "least theta with margin 1 on the retained support, verified; else retraining",
          active_set_step, needs="multipliers, retained points", cost="one, a solve; a check", solves=True),
     Step("neggrad_plus", "ascent and one descent step on the retained mean loss", neggrad_plus, (_WEIGHT,),

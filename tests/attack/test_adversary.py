@@ -123,24 +123,41 @@ def test_approximate_points_stay_feasible_and_keep_their_selection():
     assert np.all(s[z < 0] == 0)
 
 
-def test_no_sign_contradicts_its_selection():
-    """At vertices of the box of Gram matrices pre-activations cancel to 1e-18, of either sign; one that crosses zero on
-    the second solve would be active without a multiplier, and no KKT point."""
+@jax.jit
+@jax.vmap
+def point_at_a_vertex(c: Candidate) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Pre-activations and selection of the point of a candidate, and the selection that the solver found."""
+    space = Space("relu", 4, 6, 1)
+    start = candidates.solve(space, False, candidates.data_of(space, c), c.pattern, c.forget)
+    point = candidates.instance(space, c, start).point
+    return point.preactivations, point.selection, start.whole.selection
+
+
+@pytest.fixture(scope="module")
+def at_vertices():
+    """The same of many candidates at vertices of the box of Gram matrices."""
     lanes = 256
     some = search.fresh(np.random.default_rng(0), Space("relu", 4, 6, 1), lanes)
     some = some._replace(off=9 * np.sign(some.off), diagonal=9 * np.sign(some.diagonal), loose=np.zeros(lanes))
+    return tuple(map(np.asarray, point_at_a_vertex(jax.tree.map(jnp.asarray, some))))
 
-    def contradictions(c: Candidate) -> tuple[jax.Array, jax.Array]:
-        space = Space("relu", 4, 6, 1)
-        start = candidates.solve(space, False, candidates.data_of(space, c), c.pattern, c.forget)
-        point = candidates.instance(space, c, start).point
-        z, s = point.preactivations, point.selection
-        smallest = jnp.min(jnp.where(z == 0, 1.0, jnp.abs(z)))
-        return jnp.sum(((z > 0) & (s < 1)) | ((z < 0) & (s > 0))), smallest
 
-    found, smallest = jax.jit(jax.vmap(contradictions))(jax.tree.map(jnp.asarray, some))
-    assert np.sum(found) == 0
+def test_no_sign_contradicts_its_selection(at_vertices):
+    """At vertices pre-activations cancel to 1e-18, of either sign; one that crosses zero on the second solve would be
+    active without a multiplier, and no KKT point."""
+    z, s, _ = at_vertices
+    assert np.sum(((z > 0) & (s < 1)) | ((z < 0) & (s > 0))) == 0
+    smallest = np.min(np.where(z == 0, 1.0, np.abs(z)), axis=(1, 2))
     assert np.sum(smallest < 1e-16) > 5
+
+
+def test_no_selection_leaves_its_interval(at_vertices):
+    """At vertices fractions of kinks cancel to 1e-18 too; one that the second solve carries below 0 is no Clarke
+    selection, and the checker refutes its file."""
+    _, s, first = at_vertices
+    assert np.all((s >= 0) & (s <= 1))
+    nearly_none = (first > 0) & (first < 1e-15)
+    assert np.sum(nearly_none & (s == 0)) > 20
 
 
 def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
@@ -242,7 +259,8 @@ def test_a_false_bound_is_reported_with_a_counterexample(tmp_path, capsys, monke
     monkeypatch.setattr(worst_case, "sharp_linear_projection", false)
     for made in (search._step, search._exported):
         made.cache_clear()
-    assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 1
+    for _ in range(2):  # the same command again finds the same file
+        assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 1
     for made in (search._step, search._exported):
         made.cache_clear()
     assert "violated: linear/projection/epsilon" in capsys.readouterr().out
@@ -252,6 +270,43 @@ def test_a_false_bound_is_reported_with_a_counterexample(tmp_path, capsys, monke
     refuted = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " refuted: " in line]
     assert refuted == ["bound.stated"]  # the file's right-hand side is not that of the theorem
     certificate_file.parse(certificate_file.read(path)[0])
+
+
+def test_a_file_that_is_not_proved_is_no_evidence(tmp_path, capsys, monkeypatch):
+    """A multiplier that is none is no violation of the bound: exit code 3, and the words say so."""
+    pytest.importorskip("flint")
+    true = search.document
+
+    def unproved(state):
+        document = true(state)
+        document["selection"][0][0] -= 2.0**-53
+        return document
+
+    monkeypatch.setattr(search, "document", unproved)
+    assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 3
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 refuted (original.selection)" in shown
+    assert "not proved: linear/projection/epsilon (linear)" in shown
+    assert "no violation found" in shown
+    assert not list(tmp_path.glob("counterexample-*.json"))
+
+
+def test_what_the_checker_alone_finds_violated_is_a_violation(tmp_path, capsys, monkeypatch):
+    """The file has the name of a counterexample from then on, and the same command finds it again."""
+    pytest.importorskip("flint")
+    true = search.document
+
+    def violated(state):
+        document = true(state)
+        document["claimed"]["epsilon"] *= 2
+        return document
+
+    monkeypatch.setattr(search, "document", violated)
+    for _ in range(2):
+        assert main.main(["falsify", "linear/projection/epsilon", *COMMAND, "--out", str(tmp_path)]) == 1
+        assert "violated: linear/projection/epsilon" in capsys.readouterr().out
+        assert len(list(tmp_path.glob("counterexample-*.json"))) == 1
+        assert not list(tmp_path.glob("best-*.json"))
 
 
 @pytest.mark.parametrize(

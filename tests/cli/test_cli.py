@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib import metadata
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from gaunlearn_jax import sweep
 from verify.cli import main, violations
 from verify.instances.grid import Grid
 from verify.report.console import console
+from verify.run import environment
 from verify.run.plan import Place
 from verify.suites import suite
 
@@ -74,6 +76,24 @@ def test_a_second_run_resumes_and_another_grid_is_refused(tmp_path, capsys):
     assert "grid.cells" in capsys.readouterr().err
 
 
+def test_lanes_of_other_code_are_read_but_not_added_to(tmp_path, capsys, monkeypatch):
+    out = str(tmp_path / "results")
+    first = ["linear", "--dims", "1e8", *SMALL, "--out", out]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(environment, "source_digest", lambda: "0" * 64)
+        assert run(*first) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "results").glob("*/*")}
+    capsys.readouterr()
+    assert run(*first) == 2
+    said = capsys.readouterr().err
+    assert f'the folder has "{metadata.version("gaunlearn-jax")}+{"0" * 16}"' in said
+    assert "give another folder or resume with the code that began it" in said
+    assert {p: p.read_bytes() for p in (tmp_path / "results").glob("*/*")} == before
+    assert main.main(["report", out]) == 0
+    assert run("--config", f"{out}/study.toml", "--out", f"{out}-again") == 0
+    assert f"code {metadata.version('gaunlearn-jax')}+{'0' * 16} there" in capsys.readouterr().out
+
+
 def broken(kind: str):
     """gradient_ascent with the wrong sign, no step at all, or the step of the next point."""
     make = ga.unlearn.gradient_ascent
@@ -104,15 +124,20 @@ def test_a_broken_step_fails_the_suite(monkeypatch, fresh_traces, kind, claim):
     assert all(row["violated"] for row in reported)
 
 
-def test_a_grid_where_nothing_applies_is_no_evidence(monkeypatch, capsys):
-    """m = 6, n = 8 at d = 30: every worst-case hypothesis fails; with only those registered the run is empty."""
+@pytest.fixture
+def worst_case_only(monkeypatch):
+    """The claim relu with its worst-case bounds alone."""
     from verify.suites import registry, relu
 
-    def worst_case_only(e):
+    def evaluate(e):
         return {name: c for name, c in relu.evaluate(e).items() if "/sharp/" in name or "/coarse/" in name}
 
-    only = dataclasses.replace(relu.SUITE, evaluate=worst_case_only)
+    only = dataclasses.replace(relu.SUITE, evaluate=evaluate)
     monkeypatch.setattr(registry.CLAIMS, "_rows", {"relu": only})
+
+
+def test_a_grid_where_nothing_applies_is_no_evidence(worst_case_only, capsys):
+    """m = 6, n = 8 at d = 30: every worst-case hypothesis fails; with only those registered the run is empty."""
     assert run("relu", "--dims", "30", *SMALL) == 3
     assert "no evidence" in capsys.readouterr().out
 
@@ -174,6 +199,40 @@ def test_reproduce_prints_the_lane_of_a_row(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "projection" in shown
     assert "holds" in shown
+    assert "pass: no bound is violated" in shown
+
+
+def test_reproduce_of_a_violated_lane_ends_as_its_run(monkeypatch, fresh_traces, capsys):
+    monkeypatch.setattr(violations, "keep", lambda *_: [])
+    monkeypatch.setattr(ga.unlearn, "gradient_ascent", broken("sign"))
+    assert run("--reproduce", "linear:linear/limit/m=6/n=1/k=1/d=1e12:3") == 1
+    assert "fail: at least one bound is violated" in capsys.readouterr().out
+
+
+def test_reproduce_of_a_lane_where_nothing_applies_is_no_evidence(worst_case_only, capsys):
+    assert run("--reproduce", "relu:relu/limit/m=6/n=8/k=1/d=30:1") == 3
+    assert "no evidence" in capsys.readouterr().out
+
+
+def test_reproduce_of_an_unsolved_lane_is_no_evidence(monkeypatch, fresh_traces, capsys):
+    judge = ga.bounds.judge
+    monkeypatch.setattr(ga.bounds, "judge", lambda *given: judge(*given[:-1], given[-1] & False))
+    assert run("--reproduce", "linear:linear/limit/m=6/n=1/k=1/d=1e8:3") == 3
+    assert "undecided" in capsys.readouterr().out
+
+
+def test_reproduce_shows_and_judges_only_what_the_claim_speaks_of(capsys, monkeypatch):
+    """A conjecture about exact KKT points that is false of trained ones."""
+    from verify.suites import linear, registry
+    from verify.suites.check import check
+
+    def evaluate(e):
+        return {"projection/own/delta": check(e.point.delta, 1e-9)}
+
+    only = dataclasses.replace(linear.SUITE, evaluate=evaluate, thetas=("limit",))
+    monkeypatch.setattr(registry.CLAIMS, "_rows", {"linear": only})
+    assert run("--reproduce", "linear:linear/m=6/n=1/k=1/d=1e8:3") == 0
+    assert "violated " not in capsys.readouterr().out
 
 
 @pytest.mark.slow

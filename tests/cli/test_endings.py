@@ -122,6 +122,24 @@ def test_no_command_shows_the_commands_and_version_the_version(capsys):
     assert capsys.readouterr().out.startswith("gaunlearn ")
 
 
+def test_help_says_what_a_command_does_and_what_it_does_by_default(capsys):
+    helped = {}
+    for words in ([], *([name] for name in ("run", "falsify", "phase", "list"))):
+        with pytest.raises(SystemExit) as error:
+            main.main([*words, "--help"])
+        assert error.value.code == 0
+        helped["".join(words)] = " ".join(capsys.readouterr().out.split())
+    assert "3 no evidence" in helped.pop("")
+    for name, text in helped.items():
+        assert "SUPPRESS" not in text
+        assert "(default None)" not in text
+        assert "(default [])" not in text
+        said = {"run": "verify claims", "falsify": "search for", "phase": "a phase diagram", "list": "list the claims"}
+        assert text.index(said[name]) < text.index("show this help message")
+    assert "where it is no axis (default 10000)" in helped["phase"]
+    assert "within P of 1 (default 0.1)" in helped["falsify"]
+
+
 def test_files_are_tried_and_left_as_they_are(tmp_path):
     old = tmp_path / "old.json"
     old.write_text("kept")

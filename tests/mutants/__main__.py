@@ -1,5 +1,6 @@
 """`python -m tests.mutants [WORD ...]`: make each mutant in a copy of the tree, run its module's tests there, and say
-which were noticed. With words, only mutants whose file or text contains one of them. Exit code 1 if one survives."""
+which were noticed. With words, only mutants whose file or text contains one of them. Exit code 1 if one survives,
+2 if nothing can be said: the tests fail without a mutant, or no mutant has one of the words."""
 
 from __future__ import annotations
 
@@ -63,6 +64,9 @@ def inside(tree: Path) -> bool:
 
 def main(words: list[str]) -> int:
     chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.text for word in words)]
+    if lost := [word for word in words if not any(word in m.file or word in m.text for m in MUTANTS)]:
+        print(f"no mutant's file or text contains {' or '.join(map(repr, lost))}; see tests/mutants/table.py")
+        return 2
     survived = []
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder).resolve()

@@ -321,5 +321,13 @@ MUTANTS = [
         ('Check(1, margins[a], f"the margin', 'Check(0, margins[a], f"the margin'),
         ("abs(gram[i][j] - gram[j][i]), 0.0", "0.0, abs(gram[i][j] - gram[j][i])"),
     ),
+    *of(
+        "verify/attack/candidates.py",
+        "tests/attack/test_adversary.py",
+        ("jnp.clip(c / at, problem.slope, 1.0)", "c / at"),
+        ("jnp.where(start.preactivations * z > 0, z, 0.0)", "z"),
+    ),
+    *of("verify/cli/falsify.py", "tests/attack/test_adversary.py", ("return 3 if unproved else 0", "return 0")),
+    *of("verify/cli/reproduce.py", "tests/cli/test_cli.py", ("return code\n", "return int(code == 1)\n")),
     *BEYOND,
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mutants import __main__ as command
 from mutants.table import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -28,3 +29,8 @@ def test_there_are_enough_and_none_twice() -> None:
     assert len(set(MUTANTS)) == len(MUTANTS) >= 40
     modules = {mutant.file.rsplit("/", 1)[0] for mutant in MUTANTS}
     assert modules >= {"gaunlearn_jax/theory", "gaunlearn_jax/kkt", "gaunlearn_jax/unlearn", "verify/exact"}
+
+
+def test_a_word_of_no_mutant_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["kkt", "no such word", "nor this"]) == 2
+    assert "contains 'no such word' or 'nor this'" in capsys.readouterr().out

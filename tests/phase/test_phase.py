@@ -117,6 +117,8 @@ def test_a_second_run_goes_on_from_what_is_there(tmp_path, monkeypatch, table) -
     np.testing.assert_array_equal(lanes.compute(plane(), tmp_path, {}), table)
     with pytest.raises(ValueError, match="seeds"):
         lanes.compute(plane(seeds=13), tmp_path, {})
+    with pytest.raises(ValueError, match="resume with the code that began it"):
+        lanes.compute(plane(), tmp_path, {"code": "other"})
 
 
 @pytest.mark.slow

@@ -224,9 +224,27 @@ def test_the_stamp_says_what_the_numbers_depend_on(monkeypatch: pytest.MonkeyPat
     assert found["chunk"] == 64
     assert {"jax", "jaxlib", "numpy", "optax", "gaunlearn-jax"} <= set(found["packages"])
     assert found["packages"]["jax"] == jax.__version__
+    version, _, digest = found["code"].partition("+")
+    assert (version, digest) == (found["packages"]["gaunlearn-jax"], environment.source_digest()[:16])
     assert found["processor"]
     assert found["process"] == [0, 1]
     if (ROOT / ".git").exists():
         assert len(found["revision"].removesuffix("-dirty")) == 40
     monkeypatch.setattr(environment, "GIT", ["no-such-program"])
     assert environment.environment([], None)["revision"] is None
+
+
+def test_the_digest_is_that_of_the_code_that_makes_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify = tmp_path / "verify"
+    for folder in ("run", "suites", "report"):
+        (verify / folder).mkdir(parents=True)
+        (verify / folder / "x.py").write_text("1")
+    monkeypatch.setattr(environment, "__file__", str(verify / "run" / "environment.py"))
+    digest = environment.source_digest.__wrapped__
+    before = digest()
+    (verify / "report" / "x.py").write_text("2")
+    assert digest() == before
+    (verify / "suites" / "x.py").write_text("2")
+    changed = digest()
+    (verify / "suites" / "x.py").rename(verify / "suites" / "y.py")
+    assert len({before, changed, digest()}) == 3

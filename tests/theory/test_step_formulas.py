@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from by_hand import GONE, KEPT, OUTSIDE, Case, close, gap_of_sine, size
 
+import gaunlearn_jax as ga
 from gaunlearn_jax import Reason
 from gaunlearn_jax.theory import activations, closeness, convergence, lemma_m, step_size, worthwhile
 from gaunlearn_jax.training.train import Trained
-from gaunlearn_jax.unlearn import estimators
+from gaunlearn_jax.unlearn import estimators, filtered
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.3, 1.0])
@@ -51,6 +52,24 @@ def test_fractions_of_the_step(relu: Case) -> None:
         )
         close(found.lower[at], floor * math.sin(max(0.0, alpha - angle)), rtol=1e-7)
         close(found.lower_exact[at], floor * math.sin(alpha), rtol=1e-9)
+
+
+def test_influence_is_a_fraction_of_newton_for_one_forgotten_constraint_alone() -> None:
+    """H_T^-1 V_R^T (diag(1/Lambda_r) + V_R H_T^-1 V_R^T)^-1 1 in place of Newton's H_T^-1 V_R^T Lambda_R."""
+    line, gamma = Case(1.0), 5.0
+    v = line.y[:, None] * line.x
+    for gone in (GONE[:1], GONE):
+        kept = [i for i in range(6) if i not in gone]
+        inverse = np.linalg.inv(np.eye(6) + gamma * sum(line.lam[i] * np.outer(v[i], v[i]) for i in kept))
+        weighted = np.diag(1 / (gamma * line.lam[gone])) + v[gone] @ inverse @ v[gone].T
+        weights = np.linalg.solve(weighted, np.ones(len(gone)))
+        given = line.net, line.data, line.point, ga.data.forget_mask(line.data, gone), gamma
+        steps = (filtered.influence_step, filtered.newton_removal)
+        ours, newtons = (line.w - np.asarray(step(*given).params) for step in steps)
+        close(newtons[0], inverse @ v[gone].T @ line.lam[gone], rtol=1e-8)
+        close(ours[0], inverse @ v[gone].T @ weights / gamma, rtol=1e-8)
+        cosine = np.sum(ours * newtons) / (size(ours) * size(newtons))
+        assert (cosine > 1 - 1e-12) == (len(gone) == 1)
 
 
 def test_lemma_m_on_an_instance(case: Case) -> None:

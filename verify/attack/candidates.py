@@ -177,7 +177,8 @@ def kkt_point(problem: MarginProblem, start: KKTPoint, stretch: Array, tilt: Arr
     everyone = jnp.ones(problem.num_constraints, bool)
     lam, c, z = on_sets(problem, start, start.selection, everyone)
     at = problem.of_entries(jnp.where(lam > 0, lam, 1.0))
-    held = jnp.where(problem.of_entries(start.multipliers) > 0, c / at, start.selection)
+    # where a kink is nearly none, rounding may carry c out of its interval, where s is no selection
+    held = jnp.where(problem.of_entries(start.multipliers) > 0, jnp.clip(c / at, problem.slope, 1.0), start.selection)
     selection = jnp.where((start.selection > problem.slope) & (start.selection < 1), held, start.selection)
     z, lam = z * jnp.exp(stretch), lam * jnp.exp(problem.constraints_of(tilt))
     exact = jnp.all(stretch == 0) & jnp.all(tilt == 0)

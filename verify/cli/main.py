@@ -35,10 +35,16 @@ CITATION = """\
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the nearest option in its errors, and no abbreviations."""
+    """argparse with the nearest option in its errors, defaults in its help, and no abbreviations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        default, told = options.get("default"), options.get("help", "")
+        if default not in (None, argparse.SUPPRESS, ()) and not isinstance(default, list) and "default" not in told:
+            options["help"] = f"{told} (default {f'{default:g}' if isinstance(default, float) else default})"
+        return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}{self._hint(message)}\n")
@@ -59,6 +65,13 @@ class Parser(argparse.ArgumentParser):
             return ""
         close = difflib.get_close_matches(match[1], re.findall(r"[\w-]+", match[2]), n=1)
         return f"; did you mean {close[0]}?" if close else ""
+
+
+class Commands(argparse._SubParsersAction):
+    """Commands whose own help begins with what the list of commands says of them."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        return super().add_parser(name, description=options["help"], **options)
 
 
 def _is_number(word: str) -> bool:
@@ -161,7 +174,7 @@ def _add_run(commands: Any) -> None:
     text = "repeat a study: claims, grid and files from a study.toml, which every results folder holds"
     run.add_argument("--config", type=Path, metavar="STUDY.toml", help=text)
     run.add_argument("--tables", action="store_true", help="print the table of every claim, each cell labelled")
-    run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row and print it whole")
+    run.add_argument("--reproduce", metavar="CLAIM:CELL:SEED", help="recompute one lane of a row, print and judge it")
 
 
 def _add_readers(commands: Any) -> None:
@@ -192,9 +205,12 @@ def _add_readers(commands: Any) -> None:
 
 
 def parser() -> Parser:
-    top = Parser(prog="gaunlearn", description="Verify the theory of machine unlearning by gradient ascent.")
+    codes = "exit codes: 0 pass, 1 a violation, 2 usage or tool error, 3 no evidence (docs/running.md)"
+    about = "Verify the theory of machine unlearning by gradient ascent."
+    top = Parser(prog="gaunlearn", description=about, epilog=codes)
     top.add_argument("--version", action="version", version=f"gaunlearn {_version()}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    kinds: dict[str, Any] = {"parser_class": Parser, "action": Commands}
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", **kinds)
     _add_run(commands)
     check = commands.add_parser("check", help="prove or refute certificate files by ball arithmetic (extra `exact`)")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")

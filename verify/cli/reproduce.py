@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ from gaunlearn_jax.data.registry import DISTRIBUTIONS
 from gaunlearn_jax.models.registry import ARCHITECTURES
 from verify.cli.violations import keep_violations
 from verify.instances.grid import Grid
+from verify.instances.records import THETAS
 from verify.report.console import console
+from verify.report.findings import WORDS, totals
 from verify.run.compute import run_blocks
-from verify.run.rows import rows
+from verify.run.rows import exit_code, rows
 from verify.suites import registry
 from verify.suites.check import Check, ratio
 from verify.suites.suite import Suite
 
 
 def reproduce(text: str, files: list[str]) -> int:
-    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison; `files` are those
-    that the user's own rows came from."""
+    """Recompute one lane, given as CLAIM:CELL:SEED (as a row names it), and print every comparison; the exit code of a
+    run of this lane alone. `files` are those that the user's own rows came from."""
     try:
         claim, rest = text.split(":", 1)
         cell, seed = rest.rsplit(":", 1)
@@ -36,16 +39,22 @@ def reproduce(text: str, files: list[str]) -> int:
         ) from None
     table = Table(box=box.SIMPLE_HEAD, title=text, title_justify="left")
     for column in ("model", "theta", "comparison", "lhs", "rhs", "ratio", "verdict", "hypotheses"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     blocks = run_blocks((suite,), grid)
     for block in blocks:
         for name, result in block.results[suite.name].items():
             if isinstance(result, Check):
                 _add_lane(table, block.shape.model, suite, name, result, words)
     console.print(table)
-    lane = [row for row in rows(blocks, (suite,), grid) if row["worst_seed"] is not None and _asked(row, words)]
+    # one lane says nothing about a whole cell
+    judged = (dataclasses.replace(suite, per_cell=None),)
+    lane = [row for row in rows(blocks, judged, grid) if _asked(row, words)]
+    code = exit_code(lane, judged)
+    word, style, meaning = WORDS[code]
+    console.print(f"[{style}]{word}[/]: {meaning}")
+    console.print(totals(lane), markup=False)
     keep_violations(None, lane, grid, files)
-    return 1 if any(row["violated"] for row in lane) else 0
+    return code
 
 
 def _parts(cell: str) -> tuple[list[str], dict[str, str]]:
@@ -79,8 +88,8 @@ def _asked(row: dict[str, Any], words: list[str]) -> bool:
 
 
 def _add_lane(table: Table, model: str, suite: Suite, name: str, result: Check, words: list[str]) -> None:
-    for t, theta in enumerate(("trained", "limit") if suite.evaluate else ("",)):
-        if theta and len(words) > 1 and theta != words[1]:
+    for t, theta in enumerate(THETAS if suite.evaluate else ("",)):
+        if theta and (theta not in suite.thetas or (len(words) > 1 and theta != words[1])):
             continue
         at = (0, t, 0) if suite.evaluate else (0,)
         one = Check(*(np.asarray(v)[at] for v in result))

@@ -157,7 +157,8 @@ def _of_shape(
     record = {"phase": 2, "plane": plane.as_json(), "shape": [shape.model, shape.m, shape.n]}
     split = [list(part) for part in store.split_lanes(lanes, PART)]
     batch = sweep.chunk_size(lanes, None, shape.entries)
-    with store.create_or_resume(folder / name, record, COLUMNS, split, environment, batch) as opened:
+    code = environment.get("code")
+    with store.create_or_resume(folder / name, record, COLUMNS, split, environment, batch, code_version=code) as opened:
         fill(opened, rows, report)
     loaded = store.load(folder / name)
     return np.asarray(loaded.table).T

@@ -61,8 +61,9 @@ def _compute(plan: Plan, grid: Grid, place: Place, progress: Progress | None = N
         grid_record["own"] = [row["sha256"] for row in place.environment["own"]]
     parts = [list(part) for part in store.split_lanes(total, size * max(1, PART_LANES // size))]
     with store.create_or_resume(
-        place.folder / slug(shape), grid_record, plan.names, parts, place.environment, size, shard=place.shard
-    ) as opened:
+        place.folder / slug(shape), grid_record, plan.names, parts, place.environment, size, shard=place.shard,
+        code_version=place.environment.get("code"),
+    ) as opened:  # fmt: skip
 
         def part(start: int, stop: int, done: int) -> np.ndarray:
             found = flatten(rows(start, stop, done, opened.batch, lambda _: opened.halve_batch()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
 import platform
 import shlex
@@ -12,14 +15,32 @@ from typing import Any
 
 import jax
 
+import gaunlearn_jax
 from gaunlearn_jax.base import placing, rounding
 
 #: the commit, with "-dirty" after it where files were changed
 GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
 
+#: the folders of `verify` that make lanes; the others read them
+COMPUTING = ("instances", "phase", "run", "suites")
+
+
+@functools.cache
+def source_digest() -> str:
+    """A digest of every module of the library, and of those of the claims that make lanes."""
+    verify = Path(__file__).parents[1]
+    folders = [Path(str(gaunlearn_jax.__file__)).parent, *(verify / name for name in COMPUTING)]
+    text = [
+        (path.relative_to(folder.parent).as_posix(), path.read_text(encoding="utf-8"))
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+    ]
+    return hashlib.sha256(json.dumps(text).encode()).hexdigest()
+
 
 def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
-    """What the numbers depend on: versions, backend, devices of this process, precision, revision; and the command."""
+    """What the numbers depend on: code, versions, backend, devices of this process, precision, revision; and the
+    command."""
     packages = {name: metadata.version(name) for name in ("gaunlearn-jax", "jax", "jaxlib", "optax", "numpy")}
     try:
         here = Path(__file__).parent
@@ -41,6 +62,7 @@ def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
         "processor": processor(),
         "process": [jax.process_index(), jax.process_count()],
         "packages": packages,
+        "code": f"{packages['gaunlearn-jax']}+{source_digest()[:16]}",
         "revision": revision,
         "command_line": shlex.join(["gaunlearn", *command]),
         "chunk": chunk,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-import gaunlearn_jax
 from gaunlearn_jax.stages import programmes
 from verify.instances.records import Shape
+from verify.run.environment import source_digest
 from verify.suites.suite import Suite
 
 #: what a run records of its surroundings that no programme depends on
@@ -23,11 +21,3 @@ def name(environment: dict[str, Any], shape: Shape, suites: tuple[Suite, ...], *
     claims = [suite.name for suite in suites]
     parts = (source_digest(), recorded, programmes.surroundings(), repr(shape), claims, static)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def source_digest() -> str:
-    """A digest of every module of the library and of the claims."""
-    folders = [Path(str(gaunlearn_jax.__file__)).parent, Path(__file__).parents[1]]
-    text = [(path.name, path.read_text()) for folder in folders for path in sorted(folder.rglob("*.py"))]
-    return hashlib.sha256(json.dumps(text).encode()).hexdigest()

@@ -16,7 +16,7 @@ from verify.instances.grid import Grid
 NAME = "study.toml"
 #: what of a run's environment its numbers depend on
 DEPENDS = ("backend", "devices", "dtype", "random", "matmul_precision", "xla_flags", "python", "processor", "packages",
-           "revision", "chunk", "certify_on")  # fmt: skip
+           "code", "revision", "chunk", "certify_on")  # fmt: skip
 _FIELDS = {field.name for field in dataclasses.fields(Grid)}
 
 
