@@ -63,6 +63,7 @@ class Later:
         return self._made is not None
 
     def result(self) -> Programme:
+        """The programme; what its compilation raises."""
         if self._made is None:
             self._made = self._make()
         return self._made.result()

@@ -190,6 +190,17 @@ def test_violations_and_empty_claims_are_said_first(folder, tmp_path):
     assert any("applied to none" in text and "too warm" in text for text in page.text("p"))
 
 
+def test_a_folder_whose_lanes_are_gone_is_told_from_its_summary(folder, tmp_path, monkeypatch):
+    whole = block()
+    checks = {name: Check(*(np.asarray(v)[:0] for v in one)) for name, one in whole.results["linear"].items()}
+    nothing = np.zeros(0)
+    monkeypatch.setattr(
+        summary, "load_blocks", lambda _: [Block(whole.shape, nothing, nothing, nothing, {"linear": checks})]
+    )
+    shutil.copy(folder / "summary.json", tmp_path)
+    assert main.main(["report", str(tmp_path)]) == 0  # warnings are errors here
+
+
 def test_phase_diagrams_of_the_folder_are_shown(folder, tmp_path):
     (tmp_path / "summary.json").write_text((folder / "summary.json").read_text())
     (tmp_path / "diagram").mkdir()

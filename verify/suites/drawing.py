@@ -26,7 +26,7 @@ def band(ax: Any, x: np.ndarray, samples: np.ndarray, label: str, style: int) ->
     """Median over the lanes (axis 0 of samples [lanes, len(x)]) as a line, the 10 to 90 % range as a band."""
     options = STYLES[style % len(STYLES)]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice")  # no lane there: the line has a gap
+        warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice")  # no lane there: a gap
         low, middle, high = np.nanquantile(samples, [0.1, 0.5, 0.9], axis=0)
     ax.plot(x, middle, label=label, markersize=4, linewidth=1.5, **options)
     ax.fill_between(x, low, high, color=options["color"], alpha=0.18, linewidth=0)

@@ -206,7 +206,7 @@ SUITE = Suite(
     models=("linear",),  # networks are left to a large run: their compilation would lengthen the first one
     further=("relu",),
     explain=Explanation(
-        hypotheses="those of each step; Theorem T (the ball) asks for none",
+        hypotheses="what the theorem of each step assumes; Theorem T (the ball), which speaks of all, assumes nothing",
         meaning="fifteen ways to unlearn under the same certificates, beside doing nothing and retraining",
         false_if="an outcome of a step outside what is proved of that step",
     ),
