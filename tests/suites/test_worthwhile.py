@@ -42,6 +42,8 @@ def all_certified(e, star):
 
 
 def evaluate(e):
+    if e.shape.source != "near_duplicates":  # mutants are wrong of any data
+        return SUITE.evaluate(e)
     mutants = {
         "no_x": {"criterion": without_x},
         "wrong_point": {"leverages": lambda points, retained: theory.leverages(points, jnp.roll(retained, 1))},
