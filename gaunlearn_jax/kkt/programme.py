@@ -207,18 +207,19 @@ def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
     square = jnp.sum(c * gradient(p, c)) + RAY_ROUNDING * numerics.unit() * jnp.sum(c * magnitudes(p, c))
     suspect = (pull > 0) & (pull**2 > FAR**2 * square)
 
-    def look(_: tuple[Array, Array]) -> tuple[Array, Array]:
-        return jnp.asarray(False), pull > FAR * independent_size(p, c)
+    def look(s: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.asarray(False), pull > FAR * independent_size(p, c, s[0])
 
     # a loop of one round at most: it costs nothing where no lane is suspect
     return lax.while_loop(lambda s: s[0], look, (suspect, jnp.asarray(False)))[1]
 
 
-def independent_size(p: Programme, c: PerEntry) -> Float[Array, ""]:
+def independent_size(p: Programme, c: PerEntry, wanted: Bool[Array, ""]) -> Float[Array, ""]:
     """The largest |a_je| ||x_e||, where sum_e v_je c_je x_e = sum_e a_je x_e with e over a maximal set of independent
-    rows: 0 only if the sums are."""
+    rows: 0 only if the sums are. Nothing is said where it is not `wanted`."""
     sizes = jnp.diagonal(p.gram)
-    independent = jnp.diagonal(numerics.sweep(p.gram, sizes > 0)) < 0
+    # sweeps that depend on K alone the compiler would take out of the caller's loop, and make them always
+    independent = jnp.diagonal(numerics.sweep(p.gram, (sizes > 0) & wanted)) < 0
     others = jnp.where(independent[:, None] & ~independent, numerics.sweep(p.gram, independent), 0.0)
     made = p.amplitudes * c
     coefficients = jnp.where(independent, made + numerics.matmul(made, others.T), 0.0)

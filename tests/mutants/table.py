@@ -177,7 +177,7 @@ MUTANTS = [
     *of(
         "gaunlearn_jax/kkt/programme.py",
         "tests/known_answers/test_complementarity.py",
-        ("pull > FAR * independent_size(p, c)", "pull > 0"),
+        ("pull > FAR * independent_size(p, c, s[0])", "pull > 0"),
         ("made + numerics.matmul(made, others.T)", "made - numerics.matmul(made, others.T)"),
     ),
     *of(
