@@ -41,7 +41,7 @@ def test_without_kinks_newton_ends_by_itself() -> None:
 def test_rays_are_looked_for_only_where_one_is_suspected() -> None:
     """The sweeps of K that tell a ray stay inside the loop that mostly runs no round: of a batch's programme, the
     compiled entry makes no loop but that one."""
-    one, yes = jnp.ones((4, 1, 5)), jnp.ones((4, 5), bool)
+    one, yes = jnp.ones((4, 5, 1)), jnp.ones((4, 5), bool)
 
     def looked(gram: jax.Array, lam: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
         slope, cap = jnp.asarray(1.0), jnp.full(5, jnp.inf)
