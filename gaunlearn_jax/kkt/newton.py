@@ -104,26 +104,27 @@ def gradient_solve(
     p: Programme, lam: PerConstraint, c: Turned, slopes: Turned, kink: TurnedMask, support: ConstraintMask
 ) -> tuple[PerConstraint, Turned, Array]:
     """`solve_on_sets` by conjugate gradients with the diagonal as preconditioner (Hestenes and Stiefel 1952), and
-    whether they got to rounding level: a few products of matrices where the points are nearly orthogonal."""
+    whether they got to rounding level: a few products of matrices where the points are nearly orthogonal. The variables
+    are (lambda on the support, v c on the kinks)."""
+    weighted, own = p.amplitudes * slopes, jnp.diagonal(p.gram)[:, None]
 
-    def both(x: Turned) -> tuple[PerConstraint, Turned]:
-        """A gradient in c as one in (lambda on the support, c on the kinks)."""
-        return jnp.where(support, p.gather(jnp.sum(slopes * x, axis=1)), 0.0), jnp.where(kink, x, 0.0)
+    def both(z: Turned) -> tuple[PerConstraint, Turned]:
+        """Pre-activations as a gradient in the variables."""
+        return jnp.where(support, p.gather(jnp.sum(weighted * z, axis=1)), 0.0), jnp.where(kink, z, 0.0)
 
     def inner(x: tuple[PerConstraint, Turned], y: tuple[PerConstraint, Turned]) -> Array:
         return jnp.sum(x[0] * y[0]) + jnp.sum(x[1] * y[1])
 
-    g_lam, g_c = both(gradient(p, c))
-    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_c
-    own = p.amplitudes**2 * jnp.diagonal(p.gram)[:, None]
-    by = p.gather(jnp.sum(slopes**2 * own, axis=1)), own
+    g_lam, g_kink = both(numerics.matmul(p.gram, p.amplitudes * c))
+    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_kink
+    by = p.gather(jnp.sum(weighted**2 * own, axis=1)), own
     by = jax.tree.map(lambda d: 1.0 / jnp.where(d > 0, d, 1.0), by)
     start = jax.tree.map(jnp.multiply, by, residual)
     size = inner(start, residual)
 
     def iterate(carry: Any) -> Any:
         x, r, d, rz, step = carry
-        hd = both(gradient(p, slopes * p.beside(d[0]) + d[1]))
+        hd = both(numerics.matmul(p.gram, weighted * p.beside(d[0]) + d[1]))
         length = rz / jnp.where(rz > 0, inner(d, hd), 1.0)
         x, r = _plus(x, length, d), _plus(r, -length, hd)
         z = jax.tree.map(jnp.multiply, by, r)
@@ -135,11 +136,12 @@ def gradient_solve(
         return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS) & ~slow
 
     zero = jnp.zeros_like(lam), jnp.zeros_like(c)
-    (d_lam, d_c), _, _, left, _ = lax.while_loop(
+    (d_lam, d_kink), _, _, left, _ = lax.while_loop(
         unfinished, iterate, (zero, residual, start, size, jnp.asarray(0, jnp.int32))
     )
     lam = lam + d_lam
-    return lam, jnp.where(kink, c + d_c, slopes * p.beside(lam)), left <= SOLVED * size
+    at_kink = c + d_kink / jnp.where(kink, p.amplitudes, 1.0)
+    return lam, jnp.where(kink, at_kink, slopes * p.beside(lam)), left <= SOLVED * size
 
 
 def _plus(x: Any, t: Array, d: Any) -> Any:
