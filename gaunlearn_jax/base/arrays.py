@@ -20,6 +20,10 @@ Rows = Float[Array, "r p"]
 PerRow = Float[Array, "n r"]
 PerEntry = Float[Array, "n e"]
 EntryMask = Bool[Array, "n e"]
+#: of the solver of programmes (`kkt.programme`)
+Turned = Float[Array, "e n"]
+TurnedMask = Bool[Array, "e n"]
+TurnedPlaces = Int[Array, "e n"]
 PerConstraint = Float[Array, "a"]
 ConstraintMask = Bool[Array, "a"]
 Scalar = Float[Array, ""] | float

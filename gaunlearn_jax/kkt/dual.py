@@ -41,7 +41,7 @@ def solve(programme: Programme, pairs: Int[Array, "n e"]) -> Solution:
         return last._replace(best=best), rounds + 1
 
     state, _ = lax.while_loop(
-        unfinished, attempt, (quick_newton(scaled, start(scaled, pairs)), jnp.asarray(0, jnp.int32))
+        unfinished, attempt, (quick_newton(scaled, start(scaled, pairs.T)), jnp.asarray(0, jnp.int32))
     )
     return _solution(scaled, unit, state)
 
@@ -49,7 +49,7 @@ def solve(programme: Programme, pairs: Int[Array, "n e"]) -> Solution:
 def quick_solve(programme: Programme, pairs: Int[Array, "n e"]) -> tuple[Solution, Bool[Array, ""]]:
     """What the quick steps of `solve` find, and whether they solve it."""
     scaled, unit = unit_scaled(programme)
-    state = quick_newton(scaled, start(scaled, pairs))
+    state = quick_newton(scaled, start(scaled, pairs.T))
     return _solution(scaled, unit, state), state.best.violation <= TOL
 
 
@@ -58,8 +58,8 @@ def _solution(scaled: Programme, unit: PerConstraint, state: State) -> Solution:
     infeasible = unbounded(scaled, best.lam, best.c) | unbounded(scaled, state.lam, state.c)
     return Solution(
         multipliers=best.lam * unit,
-        c=best.c * scaled.spread(unit),
-        pairs=jnp.where(scaled.free & (scaled.spread(best.lam) > 0), best.pairs, LOWER),
+        c=best.c.T * scaled.spread(unit),
+        pairs=jnp.where(scaled.free & (scaled.beside(best.lam) > 0), best.pairs, LOWER).T,
         violation=best.violation,
         converged=(best.violation <= ACCEPT) & ~infeasible,
         infeasible=infeasible,

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import EntryMask, PerConstraint, PerEntry
+from gaunlearn_jax.base.arrays import PerConstraint, Turned, TurnedMask, TurnedPlaces
 from gaunlearn_jax.kkt.programme import KINK, LOWER, TOL, UPPER, Best, Programme, State, gradient, improved
 
 #: steps after which the pass gives up; it needs 15 to 40
@@ -30,8 +30,8 @@ class _Room(NamedTuple):
     """One array per kind of inequality: c - slope lambda, lambda - c, lambda, cap - lambda. Used for the slacks (1
     where there is no such inequality), for their multipliers and for changes of either."""
 
-    low: PerEntry
-    up: PerEntry
+    low: Turned
+    up: Turned
     lam: PerConstraint
     cap: PerConstraint
 
@@ -48,26 +48,26 @@ class _Interior(NamedTuple):
 class _System(NamedTuple):
     """The Newton matrix [w K + D, B; B^T, S] with the pairs eliminated neuron by neuron, and the residuals it meets."""
 
-    free: Bool[Array, "n e"]
-    below: PerEntry
-    above: PerEntry
+    free: TurnedMask
+    below: Turned
+    above: Turned
     rate: _Room
     inverse: Float[Array, "e e n"]
     couple: Float[Array, "e a n"]
     solved: Float[Array, "e a n"]
     schur_inverse: Float[Array, "a a"]
-    off_e: PerEntry
+    off_e: Turned
     off_lam: PerConstraint
 
 
 def interior(p: Programme, s: State, enter: Array) -> State:
     """A pass from scratch where `enter` is true: returns a state with its guess of the sets, and with its best point if
     that beats the state's."""
-    free = p.free & p.spread(p.valid)
+    free = p.free & p.beside(p.valid)
     has_cap = jnp.isfinite(p.cap) & p.valid
     exists = _Room(free, free, p.valid, has_cap)
     lam = jnp.where(has_cap, jnp.minimum(1.0, 0.5 * p.cap), 1.0)
-    half = 0.5 * (1 - p.slope) * p.spread(lam) * jnp.ones_like(p.fixed)
+    half = 0.5 * (1 - p.slope) * p.beside(lam) * jnp.ones_like(p.fixed)
     slack = _where(exists, _Room(half, half, lam, p.cap - lam), 1.0)
     price = _where(exists, jax.tree.map(lambda x: 1.0 / x, slack), 0.0)
     last = s.step + INTERIOR_STEPS
@@ -84,7 +84,7 @@ def interior(p: Programme, s: State, enter: Array) -> State:
     return jax.tree.map(lambda a, b: jnp.where(usable, a, b), new, s)
 
 
-def _sets(i: _Interior) -> Int[Array, "n e"]:
+def _sets(i: _Interior) -> TurnedPlaces:
     upper, lower = i.slack.up < i.price.up, i.slack.low < i.price.low
     return jnp.where(upper, UPPER, jnp.where(lower, LOWER, KINK)).astype(jnp.int32)
 
@@ -93,17 +93,17 @@ def _where(exists: _Room, room: _Room, otherwise: float) -> _Room:
     return jax.tree.map(lambda e, x: jnp.where(e, x, otherwise), exists, room)
 
 
-def _point_of(p: Programme, exists: _Room, slack: _Room) -> tuple[PerConstraint, PerEntry]:
+def _point_of(p: Programme, exists: _Room, slack: _Room) -> tuple[PerConstraint, Turned]:
     """(lambda, c), c from its nearer end."""
     lam = jnp.where(exists.lam, slack.lam, 0.0)
-    at = p.spread(lam)
+    at = p.beside(lam)
     c = jnp.where(slack.up < slack.low, at - slack.up, p.slope * at + slack.low)
     return lam, jnp.where(exists.low, c, jnp.where(p.free, 0.0, p.fixed) * at)
 
 
 def _system(p: Programme, exists: _Room, slack: _Room, price: _Room) -> _System:
     """The Newton matrix at (slack, price), eliminated."""
-    free: EntryMask = exists.low
+    free: TurnedMask = exists.low
     _, c = _point_of(p, exists, slack)
     g = gradient(p, c)
     at_top = free & (slack.up < slack.low)
@@ -112,24 +112,24 @@ def _system(p: Programme, exists: _Room, slack: _Room, price: _Room) -> _System:
     rate = _where(exists, jax.tree.map(jnp.divide, price, slack), 0.0)
 
     eye = jnp.eye(p.gram.shape[0])[:, :, None]
-    v = p.amplitudes.T
+    v = p.amplitudes
     hessian = p.gram[:, :, None] * v[:, None] * v
     diagonal = jnp.diagonal(p.gram)[:, None] * v**2
-    own = (rate.low + rate.up).T + REGULARISATION * diagonal
-    inverse = -numerics.sweep(hessian + own * eye, free.T)
-    inverse = jnp.where(free.T[:, None] & free.T, inverse, 0.0)
-    couple = hessian * ref.T + (below * rate.low - above * rate.up).T * eye
-    couple = _gathered(p, jnp.where(free.T[:, None], couple, 0.0))
+    own = rate.low + rate.up + REGULARISATION * diagonal
+    inverse = -numerics.sweep(hessian + own * eye, free)
+    inverse = jnp.where(free[:, None] & free, inverse, 0.0)
+    couple = hessian * ref + (below * rate.low - above * rate.up) * eye
+    couple = _gathered(p, jnp.where(free[:, None], couple, 0.0))
     solved = jnp.einsum("abj,bij->aij", inverse, couple, precision=HIGHEST)
-    schur = jnp.einsum("ji,ikj,jk->ik", ref, hessian, ref, precision=HIGHEST)
-    edge = rate.lam + rate.cap + p.gather(jnp.sum(below**2 * rate.low + above**2 * rate.up, axis=0))
+    schur = jnp.einsum("ij,ikj,kj->ik", ref, hessian, ref, precision=HIGHEST)
+    edge = rate.lam + rate.cap + p.gather(jnp.sum(below**2 * rate.low + above**2 * rate.up, axis=1))
     schur = p.gather(p.gather(schur).T).T + jnp.diag(edge)
     schur = schur - jnp.einsum("aij,akj->ik", couple, solved, precision=HIGHEST)
     schur = schur + jnp.diag(REGULARISATION * jnp.diagonal(schur))
     return _System(
         free, below, above, rate, inverse, couple, solved, numerics.sweep(schur, p.valid),
         off_e=jnp.where(free, g - price.low + price.up, 0.0),
-        off_lam=p.gather(jnp.sum(ref * g - below * price.low - above * price.up, axis=0))
+        off_lam=p.gather(jnp.sum(ref * g - below * price.low - above * price.up, axis=1))
         - p.target - price.lam + price.cap,
     )  # fmt: skip
 
@@ -143,13 +143,13 @@ def _direction(p: Programme, exists: _Room, s: _System, slack: _Room, price: _Ro
     """Changes of slacks and prices that bring slack * price to `aim`, to first order."""
     pull = _where(exists, jax.tree.map(lambda a, x, t: a / x - t, aim, slack, price), 0.0)
     right_e = jnp.where(s.free, -s.off_e + pull.low - pull.up, 0.0)
-    ends = p.gather(jnp.sum(s.below * pull.low + s.above * pull.up, axis=0))
+    ends = p.gather(jnp.sum(s.below * pull.low + s.above * pull.up, axis=1))
     right = -s.off_lam + pull.lam - pull.cap + ends
-    right = right - jnp.einsum("aij,ja->i", s.solved, right_e, precision=HIGHEST)
+    right = right - jnp.einsum("aij,aj->i", s.solved, right_e, precision=HIGHEST)
     d_lam = jnp.where(p.valid, -numerics.matmul(s.schur_inverse, jnp.where(p.valid, right, 0.0)), 0.0)
-    rest = right_e - jnp.einsum("aij,i->ja", s.couple, d_lam, precision=HIGHEST)
-    d_e = jnp.einsum("abj,jb->ja", s.inverse, rest, precision=HIGHEST)
-    at = p.spread(d_lam)
+    rest = right_e - jnp.einsum("aij,i->aj", s.couple, d_lam, precision=HIGHEST)
+    d_e = jnp.einsum("abj,bj->aj", s.inverse, rest, precision=HIGHEST)
+    at = p.beside(d_lam)
     d_slack = _where(exists, _Room(d_e + s.below * at, s.above * at - d_e, d_lam, -d_lam), 0.0)
     d_price = _where(exists, jax.tree.map(lambda q, r, d: q - r * d, pull, s.rate, d_slack), 0.0)
     return d_slack, d_price
@@ -173,7 +173,7 @@ def _interior_step(p: Programme, exists: _Room, i: _Interior) -> _Interior:
     zero = jax.tree.map(jnp.zeros_like, slack)
     _, d_slack, d_price, t = lax.fori_loop(0, 2, aimed, (zero, zero, zero, jnp.zeros_like(mean)))
     slack, price = _step(slack, d_slack, t), _step(price, d_price, t)
-    room = (1 - p.slope) * p.spread(slack.lam)
+    room = (1 - p.slope) * p.beside(slack.lam)
     top = system.free & (slack.up < slack.low)
     slack = slack._replace(
         low=jnp.where(top, room - slack.up, slack.low), up=jnp.where(system.free & ~top, room - slack.low, slack.up)

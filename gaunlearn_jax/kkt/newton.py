@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import ConstraintMask, EntryMask, PerConstraint, PerEntry
+from gaunlearn_jax.base.arrays import ConstraintMask, PerConstraint, Turned, TurnedMask, TurnedPlaces
 from gaunlearn_jax.kkt.programme import (
     KINK,
     LOWER,
@@ -47,7 +47,7 @@ OUTSIDE = 1e-13
 HIGHEST = lax.Precision.HIGHEST
 
 
-def start(p: Programme, pairs: Int[Array, "n e"]) -> State:
+def start(p: Programme, pairs: TurnedPlaces) -> State:
     """Every constraint in the support, every free pair in its place of `pairs`, lambda = 0."""
     zero, c = jnp.zeros_like(p.target), jnp.zeros_like(p.fixed)
     count = jnp.asarray(0, jnp.int32)
@@ -87,43 +87,44 @@ def _unfinished(s: State) -> Array:
 
 
 def _newton_step(
-    p: Programme, s: State, solve: Callable[..., tuple[PerConstraint, PerEntry, Array]]
+    p: Programme, s: State, solve: Callable[..., tuple[PerConstraint, Turned, Array]]
 ) -> tuple[State, Array]:
     """The next guess, and whether `solve` solved the linear system."""
-    live = p.spread(s.support | s.capped)
+    live = p.beside(s.support | s.capped)
     kink = (s.pairs == KINK) & p.free & live
     slopes = jnp.where(p.free, jnp.where(s.pairs == UPPER, 1.0, p.slope), p.fixed)
     slopes = jnp.where(kink, 0.0, slopes)
     lam = jnp.where(s.capped, p.cap, jnp.where(s.support, s.lam, 0.0))
-    c = jnp.where(kink, s.c, slopes * p.spread(lam))
+    c = jnp.where(kink, s.c, slopes * p.beside(lam))
     lam, c, solved = solve(p, lam, c, slopes, kink, s.support)
-    return _moved(p, s, lam, c, kink), solved
+    return _moved(p, s, lam, c, kink, solved), solved
 
 
 def gradient_solve(
-    p: Programme, lam: PerConstraint, c: PerEntry, slopes: PerEntry, kink: EntryMask, support: ConstraintMask
-) -> tuple[PerConstraint, PerEntry, Array]:
+    p: Programme, lam: PerConstraint, c: Turned, slopes: Turned, kink: TurnedMask, support: ConstraintMask
+) -> tuple[PerConstraint, Turned, Array]:
     """`solve_on_sets` by conjugate gradients with the diagonal as preconditioner (Hestenes and Stiefel 1952), and
-    whether they got to rounding level: a few products of matrices where the points are nearly orthogonal."""
+    whether they got to rounding level: a few products of matrices where the points are nearly orthogonal. The variables
+    are (lambda on the support, v c on the kinks)."""
+    weighted, own = p.amplitudes * slopes, jnp.diagonal(p.gram)[:, None]
 
-    def both(x: PerEntry) -> tuple[PerConstraint, PerEntry]:
-        """A gradient in c as one in (lambda on the support, c on the kinks)."""
-        return jnp.where(support, p.gather(jnp.sum(slopes * x, axis=0)), 0.0), jnp.where(kink, x, 0.0)
+    def both(z: Turned) -> tuple[PerConstraint, Turned]:
+        """Pre-activations as a gradient in the variables."""
+        return jnp.where(support, p.gather(jnp.sum(weighted * z, axis=1)), 0.0), jnp.where(kink, z, 0.0)
 
-    def inner(x: tuple[PerConstraint, PerEntry], y: tuple[PerConstraint, PerEntry]) -> Array:
+    def inner(x: tuple[PerConstraint, Turned], y: tuple[PerConstraint, Turned]) -> Array:
         return jnp.sum(x[0] * y[0]) + jnp.sum(x[1] * y[1])
 
-    g_lam, g_c = both(gradient(p, c))
-    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_c
-    own = p.amplitudes**2 * jnp.diagonal(p.gram)
-    by = p.gather(jnp.sum(slopes**2 * own, axis=0)), own
+    g_lam, g_kink = both(numerics.matmul(p.gram, p.amplitudes * c))
+    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_kink
+    by = p.gather(jnp.sum(weighted**2 * own, axis=1)), own
     by = jax.tree.map(lambda d: 1.0 / jnp.where(d > 0, d, 1.0), by)
     start = jax.tree.map(jnp.multiply, by, residual)
     size = inner(start, residual)
 
     def iterate(carry: Any) -> Any:
         x, r, d, rz, step = carry
-        hd = both(gradient(p, slopes * p.spread(d[0]) + d[1]))
+        hd = both(numerics.matmul(p.gram, weighted * p.beside(d[0]) + d[1]))
         length = rz / jnp.where(rz > 0, inner(d, hd), 1.0)
         x, r = _plus(x, length, d), _plus(r, -length, hd)
         z = jax.tree.map(jnp.multiply, by, r)
@@ -135,11 +136,12 @@ def gradient_solve(
         return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS) & ~slow
 
     zero = jnp.zeros_like(lam), jnp.zeros_like(c)
-    (d_lam, d_c), _, _, left, _ = lax.while_loop(
+    (d_lam, d_kink), _, _, left, _ = lax.while_loop(
         unfinished, iterate, (zero, residual, start, size, jnp.asarray(0, jnp.int32))
     )
     lam = lam + d_lam
-    return lam, jnp.where(kink, c + d_c, slopes * p.spread(lam)), left <= SOLVED * size
+    at_kink = c + d_kink / jnp.where(kink, p.amplitudes, 1.0)
+    return lam, jnp.where(kink, at_kink, slopes * p.beside(lam)), left <= SOLVED * size
 
 
 def _plus(x: Any, t: Array, d: Any) -> Any:
@@ -147,32 +149,34 @@ def _plus(x: Any, t: Array, d: Any) -> Any:
 
 
 def solve_on_sets(
-    p: Programme, lam: PerConstraint, c: PerEntry, slopes: PerEntry, kink: EntryMask, support: ConstraintMask
-) -> tuple[PerConstraint, PerEntry, Array]:
+    p: Programme, lam: PerConstraint, c: Turned, slopes: Turned, kink: TurnedMask, support: ConstraintMask
+) -> tuple[PerConstraint, Turned, Array]:
     """One Newton step on given sets, which solves their linear system: F_a = b_a on `support`, a zero pre-activation on
     `kink`, c = slopes lambda elsewhere (slopes are 0 on kinks). Inverses are constants to automatic differentiation, so
     a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
     v = p.amplitudes
     # [E, E, n]: the neurons as the batch axis of the sweep; a model without kinks needs none
-    swept = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[0]))
+    swept = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[1]))
     if p.kinked:
-        swept = lax.stop_gradient(numerics.sweep(swept, kink.T))
+        swept = lax.stop_gradient(numerics.sweep(swept, kink))
     weighted = v * slopes
-    residual = jnp.where(kink, -numerics.matmul(v * c, p.gram), 0.0)
-    schur = jnp.einsum("ji,ikj,jk->ik", weighted, swept, weighted, precision=HIGHEST)
-    through = jnp.einsum("ikj,jk->ji", swept, residual, precision=HIGHEST)
-    right = p.target - p.gather(jnp.sum(slopes * (gradient(p, c) + v * through), axis=0))
+    residual = jnp.where(kink, -numerics.matmul(p.gram, v * c), 0.0)
+    schur = jnp.einsum("ij,ikj,kj->ik", weighted, swept, weighted, precision=HIGHEST)
+    through = jnp.einsum("ikj,kj->ij", swept, residual, precision=HIGHEST)
+    right = p.target - p.gather(jnp.sum(slopes * (gradient(p, c) + v * through), axis=1))
     inverse = lax.stop_gradient(numerics.sweep(p.gather(p.gather(schur).T).T, support))
     move = jnp.where(support, -numerics.matmul(inverse, jnp.where(support, right, 0.0)), 0.0)
-    spread = jnp.einsum("ikj,jk->ji", swept, weighted * p.spread(move), precision=HIGHEST)
+    spread = jnp.einsum("ikj,kj->ij", swept, weighted * p.beside(move), precision=HIGHEST)
     lam = lam + move
     at_kink = c - (through + spread) / jnp.where(kink, v, 1.0)
-    return lam, jnp.where(kink, at_kink, slopes * p.spread(lam)), jnp.asarray(True)
+    return lam, jnp.where(kink, at_kink, slopes * p.beside(lam)), jnp.asarray(True)
 
 
-def _moved(p: Programme, s: State, lam: PerConstraint, c: PerEntry, kink: EntryMask) -> State:
-    """Move what violates its sign condition to the neighbouring set, and keep the point if it is the best."""
-    g, at = gradient(p, c), p.spread(lam)
+def _moved(p: Programme, s: State, lam: PerConstraint, c: Turned, kink: TurnedMask, solved: Array) -> State:
+    """Move what violates its sign condition to the neighbouring set, and keep the point if it is the best. One that
+    does not solve its linear system is none: on a singular one it may be so large that rounding hides what it
+    violates."""
+    g, at = gradient(p, c), p.beside(lam)
     noise = 64 * numerics.unit() * magnitudes(p, c)
     top = jnp.max(jnp.abs(lam))
     pairs = jnp.where(kink & (c < p.slope * at - OUTSIDE * top), LOWER, s.pairs)
@@ -197,7 +201,7 @@ def _moved(p: Programme, s: State, lam: PerConstraint, c: PerEntry, kink: EntryM
         capped=capped,
         pairs=pairs,
         calm=jnp.where(still, s.calm + 1, 0),
-        best=improved(p, s.best, lam, c, jnp.where(kink, KINK, s.pairs)),
+        best=improved(p, s.best, lam, c, jnp.where(kink, KINK, s.pairs), solved),
         step=s.step + 1,
         fewest=fewest,
         patience=patience,

@@ -20,7 +20,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from gaunlearn_jax.base import numerics
-from gaunlearn_jax.base.arrays import ConstraintMask, EntryMask, PerConstraint, PerEntry, Scalar
+from gaunlearn_jax.base.arrays import (
+    ConstraintMask,
+    EntryMask,
+    PerConstraint,
+    PerEntry,
+    Scalar,
+    Turned,
+    TurnedMask,
+    TurnedPlaces,
+)
 from gaunlearn_jax.models.problem import Layout, MarginProblem
 
 #: where a free pair rests: at its lower slope, strictly between (a kink), at slope 1
@@ -67,6 +76,15 @@ class Programme:
         out = jnp.zeros((*values.shape[:-1], self.target.shape[0]), values.dtype)
         return out.at[..., np.asarray(self.layout.constraint)].add(values)
 
+    def beside(self, values: Any) -> Any:
+        """Values of constraints at their entries, as a column [E, 1] beside every neuron of arrays [E, n]."""
+        return self.spread(values)[:, None]
+
+    def turned(self) -> Programme:
+        """The same with arrays [E, n] for [n, E], as all of the solver wants it: neurons, mostly the longer axis, are
+        the inner one of products and of what is done element by element."""
+        return dataclasses.replace(self, amplitudes=self.amplitudes.T, fixed=self.fixed.T, free=self.free.T)
+
     def same_row(self, marks: EntryMask) -> EntryMask:
         """The entries whose row has a marked entry."""
         if self.layout is None:
@@ -103,8 +121,8 @@ class Best(NamedTuple):
 
     violation: Float[Array, ""]
     lam: PerConstraint
-    c: PerEntry
-    pairs: Int[Array, "n e"]
+    c: Turned
+    pairs: TurnedPlaces
 
 
 class State(NamedTuple):
@@ -113,10 +131,10 @@ class State(NamedTuple):
     wanted to move, and the steps that may pass without fewer."""
 
     lam: PerConstraint
-    c: PerEntry
+    c: Turned
     support: ConstraintMask
     capped: ConstraintMask
-    pairs: Int[Array, "n e"]
+    pairs: TurnedPlaces
     calm: Int[Array, ""]
     best: Best
     step: Int[Array, ""]
@@ -125,7 +143,7 @@ class State(NamedTuple):
 
 
 def unit_scaled(p: Programme) -> tuple[Programme, PerConstraint]:
-    """The programme in units in which every x and the largest b are near 1, and the units of lambda.
+    """The programme, turned, in units in which every x and the largest b are near 1, and the units of lambda.
 
     Units are powers of two, so nothing is rounded; one factor per constraint leaves slopes and cones as they are.
     """
@@ -138,7 +156,7 @@ def unit_scaled(p: Programme) -> tuple[Programme, PerConstraint]:
     unit = per * common
     live, entry = p.spread(p.valid), p.spread(per)
     gram = jnp.where(live[:, None] & live, p.gram * entry[:, None] * entry, 0.0)
-    return dataclasses.replace(p, gram=gram, target=target / common, cap=p.cap / unit), unit
+    return dataclasses.replace(p.turned(), gram=gram, target=target / common, cap=p.cap / unit), unit
 
 
 def _power_above(x: Array) -> Array:
@@ -156,23 +174,23 @@ def _exponent(x: Array) -> Int[Array, "..."]:
     return jnp.floor(jnp.log2(jnp.where(x > 0, x, 1.0))).astype(int) + 1
 
 
-def gradient(p: Programme, c: PerEntry) -> PerEntry:
+def gradient(p: Programme, c: Turned) -> Turned:
     """g_je = v_je z_je of the network that c makes."""
-    return p.amplitudes * numerics.matmul(p.amplitudes * c, p.gram)
+    return p.amplitudes * numerics.matmul(p.gram, p.amplitudes * c)
 
 
-def concave_margins(p: Programme, g: PerEntry) -> PerConstraint:
+def concave_margins(p: Programme, g: Turned) -> PerConstraint:
     """F_a: fixed pairs at their slope, free pairs at the worse of their two slopes (docs/theory, Closeness)."""
-    return p.gather(jnp.sum(jnp.where(p.free, jnp.minimum(p.slope * g, g), p.fixed * g), axis=0))
+    return p.gather(jnp.sum(jnp.where(p.free, jnp.minimum(p.slope * g, g), p.fixed * g), axis=1))
 
 
-def magnitudes(p: Programme, c: PerEntry) -> PerEntry:
+def magnitudes(p: Programme, c: Turned) -> Turned:
     """The sums of the moduli of the terms that make g: rounding leaves an error of some eps times this."""
     size = jnp.abs(p.amplitudes)
-    return size * numerics.matmul(size * jnp.abs(c), jnp.abs(p.gram))
+    return size * numerics.matmul(jnp.abs(p.gram), size * jnp.abs(c))
 
 
-def optimality(p: Programme, lam: PerConstraint, c: PerEntry, kinks: EntryMask) -> Float[Array, ""]:
+def optimality(p: Programme, lam: PerConstraint, c: Turned, kinks: TurnedMask) -> Float[Array, ""]:
     """Largest violation of the optimality conditions of a feasible (lambda, c), in units of |b_a| and of what rounding
     can leave (TOL times the second part of `size_of` is some eps times the terms of F_a).
 
@@ -182,19 +200,19 @@ def optimality(p: Programme, lam: PerConstraint, c: PerEntry, kinks: EntryMask) 
     """
     g = gradient(p, c)
     gap = concave_margins(p, g) - p.target
-    size, at = size_of(p, c), p.spread(lam)
+    size, at = size_of(p, c), p.beside(lam)
     top = jnp.max(lam)
     safe = jnp.where(top > 0, top, 1.0)
     short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)
     slack = jnp.maximum(gap, 0.0) * lam / safe
     pair = (c - p.slope * at) * jnp.maximum(g, 0.0) + (at - c) * jnp.maximum(-g, 0.0)
-    pair = p.gather(jnp.sum(jnp.where(kinks, jnp.abs(g), jnp.where(p.free, pair, 0.0) / safe), axis=0))
+    pair = p.gather(jnp.sum(jnp.where(kinks, jnp.abs(g), jnp.where(p.free, pair, 0.0) / safe), axis=1))
     worst = jnp.maximum(jnp.maximum(short, slack), pair) / jnp.where(size > 0, size, 1.0)
     worst = jnp.max(jnp.where(p.valid, worst, 0.0))
     return jnp.where(jnp.isfinite(worst) & jnp.all(jnp.isfinite(c)), worst, jnp.inf)
 
 
-def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
+def unbounded(p: Programme, lam: PerConstraint, c: Turned) -> Bool[Array, ""]:
     """Whether (lambda, c), made feasible, proves that no W has F_a(W) >= b_a for all a: a ray, sum v c x = 0 with
     sum b_a lambda_a > 0, where sum b_a lambda_a <= sum lambda_a F_a(W) <= <sum v c x, W>.
 
@@ -207,44 +225,48 @@ def unbounded(p: Programme, lam: PerConstraint, c: PerEntry) -> Bool[Array, ""]:
     square = jnp.sum(c * gradient(p, c)) + RAY_ROUNDING * numerics.unit() * jnp.sum(c * magnitudes(p, c))
     suspect = (pull > 0) & (pull**2 > FAR**2 * square)
 
-    def look(_: tuple[Array, Array]) -> tuple[Array, Array]:
-        return jnp.asarray(False), pull > FAR * independent_size(p, c)
+    def look(s: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.asarray(False), pull > FAR * independent_size(p, c, s[0])
 
     # a loop of one round at most: it costs nothing where no lane is suspect
     return lax.while_loop(lambda s: s[0], look, (suspect, jnp.asarray(False)))[1]
 
 
-def independent_size(p: Programme, c: PerEntry) -> Float[Array, ""]:
+def independent_size(p: Programme, c: Turned, wanted: Bool[Array, ""]) -> Float[Array, ""]:
     """The largest |a_je| ||x_e||, where sum_e v_je c_je x_e = sum_e a_je x_e with e over a maximal set of independent
-    rows: 0 only if the sums are."""
+    rows: 0 only if the sums are. Nothing is said where it is not `wanted`."""
     sizes = jnp.diagonal(p.gram)
-    independent = jnp.diagonal(numerics.sweep(p.gram, sizes > 0)) < 0
+    # sweeps that depend on K alone the compiler would take out of the caller's loop, and make them always
+    independent = jnp.diagonal(numerics.sweep(p.gram, (sizes > 0) & wanted)) < 0
     others = jnp.where(independent[:, None] & ~independent, numerics.sweep(p.gram, independent), 0.0)
     made = p.amplitudes * c
-    coefficients = jnp.where(independent, made + numerics.matmul(made, others.T), 0.0)
-    return jnp.max(jnp.abs(coefficients) * jnp.sqrt(sizes))
+    coefficients = jnp.where(independent[:, None], made + numerics.matmul(others, made), 0.0)
+    return jnp.max(jnp.abs(coefficients) * jnp.sqrt(sizes)[:, None])
 
 
-def size_of(p: Programme, c: PerEntry) -> PerConstraint:
+def size_of(p: Programme, c: Turned) -> PerConstraint:
     """|b_a| and a share of the terms of F_a: the units of `optimality`."""
-    terms = p.gather(jnp.sum(jnp.where(p.free, 1.0, p.fixed) * magnitudes(p, c), axis=0))
+    terms = p.gather(jnp.sum(jnp.where(p.free, 1.0, p.fixed) * magnitudes(p, c), axis=1))
     return jnp.abs(p.target) + ROUNDING_SHARE * terms
 
 
-def made_feasible(p: Programme, lam: PerConstraint, c: PerEntry) -> tuple[PerConstraint, PerEntry]:
+def made_feasible(p: Programme, lam: PerConstraint, c: Turned) -> tuple[PerConstraint, Turned]:
     """(lambda, c) moved into their intervals."""
     lam = jnp.where(p.valid, jnp.clip(lam, 0.0, p.cap), 0.0)
-    at = p.spread(lam)
+    at = p.beside(lam)
     return lam, jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at)
 
 
-def improved(p: Programme, best: Best, lam: PerConstraint, c: PerEntry, pairs: Array) -> Best:
-    """The better of `best` and (lam, c) made feasible; a kink that was outside its interval rests at its end."""
+def improved(
+    p: Programme, best: Best, lam: PerConstraint, c: Turned, pairs: TurnedPlaces, solved: Array | bool = True
+) -> Best:
+    """The better of `best` and, where it was solved for, (lam, c) made feasible; a kink that was outside its interval
+    rests at its end."""
     lam, c = made_feasible(p, lam, c)
-    at = p.spread(lam)
+    at = p.beside(lam)
     pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
     kinks = p.free & (pairs == KINK) & (at > 0)
-    new = Best(optimality(p, lam, c, kinks), lam, c, pairs)
+    new = Best(jnp.where(solved, optimality(p, lam, c, kinks), jnp.inf), lam, c, pairs)
     return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
 
 

@@ -159,7 +159,7 @@ class MarginProblem:
         at = self.at_entries(z)
         raised = self.amplitudes * jnp.maximum(at, self.slope * at if self.slope else 0.0)
         # a product with ones: the compiler makes vector code of it, and of a sum over neurons it does not
-        return self.by_constraint(numerics.matmul(jnp.ones(self.num_neurons), raised))
+        return self.by_constraint(numerics.matmul(raised.T, jnp.ones(self.num_neurons)))
 
     def slopes(self, z: PerRow, at_kink: PerEntry | float = 0.0) -> PerEntry:
         """Clarke selection s_je: 1 where z > 0, the slope where z < 0, `at_kink` where z = 0."""

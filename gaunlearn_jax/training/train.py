@@ -55,11 +55,10 @@ Steps = Int[Array, ""] | int
 
 
 class _Carry(NamedTuple):
-    """Coefficients and pre-activations are [r, n] here: the long axis of neurons is the inner one of the products."""
+    """Coefficients are [r, n] here: the long axis of neurons is the inner one of the products. Pre-activations and
+    weights are made of them in every step: what a batch carries through its loop it also selects lane by lane."""
 
     coefficients: Float[Array, "r n"]
-    preactivations: Float[Array, "r n"]
-    weights: PerConstraint
     opt_state: Any
 
 
@@ -196,21 +195,20 @@ def _descend(
         optimizer = optax.sgd(default_schedule(edges[-1], peak, peak * 1e-3))
     z0 = problem.preactivations(initial)
 
-    def weighted(c: Array, z: Array, opt_state: Any) -> _Carry:
-        weights = jax.nn.softmax(jnp.where(live, log_weights(problem, problem.margins(z.T), loss), -jnp.inf))
-        # carried rather than made where they are used: the compiler would repeat the exponentials for every neuron
-        return _Carry(c, z, weights, opt_state)
+    def preactivations(c: Array) -> Array:
+        return (z0.T + numerics.matmul(k, c)).T
 
     def step(_: Array, carry: _Carry) -> _Carry:
-        c, z, weights, opt_state = carry
-        ascent = problem.coefficients(weights, problem.slopes(z.T)).T / scale
+        c, opt_state = carry
+        z = preactivations(c)
+        weights = jax.nn.softmax(jnp.where(live, log_weights(problem, problem.margins(z), loss), -jnp.inf))
+        ascent = problem.coefficients(weights, problem.slopes(z)).T / scale
         updates, opt_state = optimizer.update(-ascent, opt_state)
-        c = optax.apply_updates(c, updates)
-        return weighted(c, z0.T + numerics.matmul(k, c), opt_state)
+        return _Carry(optax.apply_updates(c, updates), opt_state)
 
     def checkpoint(carry: _Carry, bounds: tuple[Array, Array]) -> tuple[_Carry, tuple[Array, Array, Array]]:
         carry = lax.fori_loop(bounds[0], bounds[1], step, carry)
-        q = problem.margins(carry.preactivations.T)
+        q = problem.margins(preactivations(carry.coefficients))
         soft = jnp.where(mask, problem.soft_margins(q), jnp.inf)
         q = jnp.where(live, q, jnp.inf)
         params = initial + numerics.matmul(carry.coefficients.T, problem.rows)
@@ -218,9 +216,9 @@ def _descend(
         smoothed = -jax.nn.logsumexp(-q) / numerics.norm(params, orthogonal)
         return carry, (log_mean, jnp.min(q), smoothed)
 
-    carry = weighted(jnp.zeros((m, n)), z0.T, optimizer.init(jnp.zeros((m, n))))
+    carry = _Carry(jnp.zeros((m, n)), optimizer.init(jnp.zeros((m, n))))
     carry, (log_loss, margin, smoothed) = lax.scan(checkpoint, carry, (edges[:-1], edges[1:]))
-    return _Path(carry.coefficients.T, carry.preactivations.T, log_loss, margin, smoothed)
+    return _Path(carry.coefficients.T, preactivations(carry.coefficients), log_loss, margin, smoothed)
 
 
 def log_weights(problem: MarginProblem, q: PerConstraint, loss: str) -> PerConstraint:

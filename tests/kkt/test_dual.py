@@ -9,7 +9,7 @@ from scipy import optimize
 
 from gaunlearn_jax.kkt import dual
 from gaunlearn_jax.kkt.newton import NEWTON_STEPS, PIVOT_STEPS
-from gaunlearn_jax.kkt.programme import Programme, places
+from gaunlearn_jax.kkt.programme import Programme, places, unbounded
 
 
 def test_without_kinks_newton_ends_by_itself() -> None:
@@ -36,3 +36,17 @@ def test_without_kinks_newton_ends_by_itself() -> None:
         factor = np.linalg.cholesky(gram).T
         right, _ = optimize.nnls(factor, np.linalg.solve(factor.T, np.ones(m)))
         np.testing.assert_allclose(lam, right, rtol=1e-6, atol=1e-6 * right.max())
+
+
+def test_rays_are_looked_for_only_where_one_is_suspected() -> None:
+    """The sweeps of K that tell a ray stay inside the loop that mostly runs no round: of a batch's programme, the
+    compiled entry makes no loop but that one."""
+    one, yes = jnp.ones((4, 5, 1)), jnp.ones((4, 5), bool)
+
+    def looked(gram: jax.Array, lam: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+        slope, cap = jnp.asarray(1.0), jnp.full(5, jnp.inf)
+        return unbounded(Programme(gram, v, v, v < 0, lam, valid, cap, slope, kinked=False), lam, v)
+
+    compiled = jax.jit(jax.vmap(looked)).lower(jnp.ones((4, 5, 5)), jnp.ones((4, 5)), one, yes).compile()
+    entry = (compiled.as_text() or "").split("\nENTRY ")[1]
+    assert entry.count(" while(") == 1

@@ -39,5 +39,5 @@ def test_a_kink_that_is_nearly_one_is_not_enough() -> None:
     pairs = jnp.where(p.free, KINK, LOWER).astype(jnp.int32)
     for off, solved in ((0.0, True), (0.01, False)):  # their product with c is 2e-14
         c = jnp.where(p.free, (1 + off) * exact.c, exact.c)
-        found = improved(made, nothing, exact.multipliers, c, pairs)
+        found = improved(made.turned(), nothing, exact.multipliers, c.T, pairs.T)
         assert bool(found.violation <= TOL) == solved

@@ -53,7 +53,7 @@ def test_slow_conjugate_gradients_give_way_at_once() -> None:
     def first_step(key: jax.Array, cosine: float) -> Any:
         made, _, kinks = programme(key, cosine)
         scaled, _ = unit_scaled(made)
-        return newton._newton_step(scaled, newton.start(scaled, places(scaled, kinks)), newton.gradient_solve)[1]
+        return newton._newton_step(scaled, newton.start(scaled, places(scaled, kinks.T)), newton.gradient_solve)[1]
 
     keys = jax.random.split(jax.random.key(1), SEEDS)
     solved = [first_step(keys, cosine) for cosine in (0.0, 0.8)]

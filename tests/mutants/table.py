@@ -177,8 +177,8 @@ MUTANTS = [
     *of(
         "gaunlearn_jax/kkt/programme.py",
         "tests/known_answers/test_complementarity.py",
-        ("pull > FAR * independent_size(p, c)", "pull > 0"),
-        ("made + numerics.matmul(made, others.T)", "made - numerics.matmul(made, others.T)"),
+        ("pull > FAR * independent_size(p, c, s[0])", "pull > 0"),
+        ("made + numerics.matmul(others, made)", "made - numerics.matmul(others, made)"),
     ),
     *of(
         "gaunlearn_jax/theory/scale_free.py",
@@ -260,6 +260,7 @@ MUTANTS = [
         "gaunlearn_jax/kkt/programme.py",
         "tests/known_answers/test_programmes.py",
         ("jnp.clip(lam, 0.0, p.cap)", "jnp.clip(lam, -p.cap, p.cap)"),
+        ("jnp.where(solved, optimality(p, lam, c, kinks), jnp.inf)", "optimality(p, lam, c, kinks)"),
         (
             "short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)",
             "short = jnp.where(lam < p.cap, 0.0 * gap, 0.0)",

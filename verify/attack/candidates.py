@@ -146,8 +146,8 @@ def on_sets(problem: MarginProblem, start: KKTPoint, selection: Array, valid: Ar
     programme = programme_of(problem, slopes, kink, ones, valid, ones * jnp.inf)
     lam = jnp.where(support, start.multipliers, 0.0)
     c = jnp.where(kink, selection, slopes) * problem.of_entries(lam)
-    lam, c, _ = solve_on_sets(programme, lam, c, slopes, kink, support)
-    lam, c = lam * numerics.OUTWARD, c * numerics.OUTWARD
+    lam, c, _ = solve_on_sets(programme.turned(), lam, c.T, slopes.T, kink.T, support)
+    lam, c = lam * numerics.OUTWARD, c.T * numerics.OUTWARD
     z = numerics.matmul(problem.by_row(problem.amplitudes * c), problem.gram())
     # rounding may carry a pre-activation that is zero but for rounding across zero, where its selection is none
     return lam, c, jnp.where(start.preactivations * z > 0, z, 0.0)
