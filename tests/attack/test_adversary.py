@@ -157,7 +157,7 @@ def test_no_selection_leaves_its_interval(at_vertices):
     _, s, first = at_vertices
     assert np.all((s >= 0) & (s <= 1))
     nearly_none = (first > 0) & (first < 1e-15)
-    assert np.sum(nearly_none & (s == 0)) > 20
+    assert np.sum(nearly_none & (s == 0)) > 5  # how often is a matter of rounding
 
 
 def test_a_bound_weakened_below_its_supremum_is_violated(tmp_path):
