@@ -32,7 +32,7 @@ from verify.suites import own, registry
 from verify.suites.suite import Suite
 
 QUICK = {"dims": (1e4, 1e8, 1e13), "seeds": 16}
-FULL = {"dims": (1e4, 1e6, 1e8, 1e10, 1e12, 1e13), "points": (16,), "seeds": 256, "wide": True}
+FULL = {"dims": (1e4, 1e6, 1e8, 1e10, 1e12, 1e13), "points": (16,), "seeds": 128, "wide": True}
 
 
 def main(options: argparse.Namespace) -> int:
