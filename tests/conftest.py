@@ -13,6 +13,8 @@ from typing import Any
 # fatal) save three quarters of it; set XLA_FLAGS yourself to test what users run
 if metadata.version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# workers of pytest-xdist are told a width, and their output is not a terminal's
+os.environ.pop("COLUMNS", None)
 
 import jax
 import jaxtyping

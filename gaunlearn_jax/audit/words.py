@@ -136,7 +136,7 @@ def certificate_table(a: Any) -> str:
     """Four certificates beside doing nothing, aligned: of an audit of two classes or of several."""
     lines = [
         "How well, by four certificates (nearby models that are nearly what training on the rest gives; epsilon = how "
-        "nearly, 0 is exactly;\ndelta = slackness error; tau = 1 - cos of the angle between that model and yours):",
+        "nearly, 0 is exactly; delta = slackness error; tau = 1 - cos of the angle between that model and yours):",
         f"  {'':<12}{'after the step':^33}{'doing nothing':^33}",
         f"  {'':<12}" + f"{'epsilon':>11}{'delta':>11}{'tau':>11}" * 2,
     ]

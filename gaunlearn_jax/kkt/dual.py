@@ -43,19 +43,20 @@ def solve(programme: Programme, pairs: Int[Array, "n e"]) -> Solution:
     state, _ = lax.while_loop(
         unfinished, attempt, (quick_newton(scaled, start(scaled, pairs.T)), jnp.asarray(0, jnp.int32))
     )
-    return _solution(scaled, unit, state)
+    ray = unbounded(scaled, state.best.lam, state.best.c) | unbounded(scaled, state.lam, state.c)
+    return _solution(scaled, unit, state, ray)
 
 
 def quick_solve(programme: Programme, pairs: Int[Array, "n e"]) -> tuple[Solution, Bool[Array, ""]]:
     """What the quick steps of `solve` find, and whether they solve it."""
     scaled, unit = unit_scaled(programme)
     state = quick_newton(scaled, start(scaled, pairs.T))
-    return _solution(scaled, unit, state), state.best.violation <= TOL
+    ray = unbounded(scaled, state.best.lam, state.best.c)
+    return _solution(scaled, unit, state, ray), state.best.violation <= TOL
 
 
-def _solution(scaled: Programme, unit: PerConstraint, state: State) -> Solution:
+def _solution(scaled: Programme, unit: PerConstraint, state: State, infeasible: Bool[Array, ""]) -> Solution:
     best = state.best
-    infeasible = unbounded(scaled, best.lam, best.c) | unbounded(scaled, state.lam, state.c)
     return Solution(
         multipliers=best.lam * unit,
         c=best.c.T * scaled.spread(unit),

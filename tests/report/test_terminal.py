@@ -84,3 +84,19 @@ def test_columns_counts_without_a_terminal(monkeypatch, said, terminal, expected
     monkeypatch.setenv("COLUMNS", said)
     monkeypatch.setattr(report_console.sys, "stdout", type("Out", (), {"isatty": lambda self: terminal})())
     assert report_console.width() == expected
+
+
+@pytest.mark.parametrize("said", ["40", ""])
+def test_prose_is_broken_between_words_of_a_terminal_alone(monkeypatch, said):
+    text = "psi = 5912, must be at most 0.1\n\n  eps_d = 4.132e+07, must be at most 1: FAILS (near-orthogonal points)"
+    out = io.StringIO()
+    monkeypatch.setenv("COLUMNS", said)
+    monkeypatch.setattr(report_console, "console", Console(file=out, width=int(said or 150), highlight=False))
+    report_console.print_prose(text)
+    shown = out.getvalue()
+    assert shown.split() == text.split()
+    if said:
+        assert max(map(len, shown.split("\n"))) <= 40
+        assert "\n    FAILS (near-orthogonal points)\n" in shown
+    else:
+        assert shown == text + "\n"

@@ -114,12 +114,12 @@ def main(options: argparse.Namespace) -> int:
 
 def _told(options: argparse.Namespace, answer: Any) -> int:
     """Keep and print the answer."""
-    from verify.report.console import console
+    from verify.report.console import print_prose
 
     _keep(options, answer)  # before anything is printed: no terminal or pipe may cost the results
     first, _, rest = str(answer).partition("\n\n")
-    console.print(first, style="bold", markup=False, soft_wrap=True)
-    console.print("\n" + rest, markup=False, soft_wrap=True)
+    print_prose(first, "bold")
+    print_prose("\n" + rest)
     return 0
 
 

@@ -17,7 +17,7 @@ from verify.certify import lane_files
 from verify.cli.reproduce import reproduce
 from verify.cli.violations import keep_violations
 from verify.instances.grid import Grid
-from verify.report.console import console
+from verify.report.console import console, print_prose
 from verify.report.findings import findings, print_findings, print_verdict
 from verify.report.ladder import ladder
 from verify.report.summary import write_json
@@ -154,7 +154,7 @@ def run_and_report(
     print_findings(console, found, grid)
     for first, *_ in tables.values():  # what is said of steps of one's own
         for sentence in first["sentences"] if not with_tables else ():
-            console.print(sentence, markup=False, soft_wrap=True)
+            print_prose(sentence)
     print_verdict(console, all_rows, grid, code, elapsed, files)
     if present < wanted:
         console.print(f"[yellow]{present} of {wanted} lanes are there[/]; the same command computes the rest")

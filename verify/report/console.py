@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 
 from rich.console import Console
 
@@ -15,3 +16,12 @@ def width() -> int | None:
 
 
 console = Console(highlight=False, width=width())
+
+
+def print_prose(text: str, style: str = "") -> None:
+    """Print lines of text, those that are too wide for a terminal broken between words and indented by two more."""
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())] + "  "
+        fits = width() is not None or len(line) <= console.width
+        shown = line if fits else textwrap.fill(line, console.width, subsequent_indent=indent, break_on_hyphens=False)
+        console.print(shown, style=style, markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from gaunlearn_jax.models.registry import ARCHITECTURES
 from gaunlearn_jax.training.losses import LOSSES
 from gaunlearn_jax.unlearn.registry import STEPS, Step
 from verify.instances.grid import Grid
-from verify.report.console import console
+from verify.report.console import console, print_prose
 from verify.report.words import cell_lines, name_of, reasons_of, short_reason
 from verify.run import memory
 from verify.run.columns import slug
@@ -47,12 +47,13 @@ def _what(row: Any) -> str:
 
 
 def print_claims(suites: tuple[Suite, ...]) -> None:
-    """Claims with the models that they run on by default."""
-    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
-    for column in ("claim", "models", "statement", "source"):
-        table.add_column(column, style="bold" if column == "claim" else "", overflow="fold")
+    """Claims, what each states, and below that the models that it runs on by default and its source."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("claim", style="bold")
+    table.add_column("statement, models, source", overflow="fold")
     for suite in suites:
-        table.add_row(suite.name, ", ".join(suite.models), suite.statement, suite.source)
+        below = Text(f"\n{', '.join(suite.models)}; {suite.source}", style="dim")
+        table.add_row(suite.name, Text(suite.statement) + below)
     console.print(table)
 
 
@@ -145,7 +146,7 @@ def own_tables(suites: tuple[Suite, ...], blocks: list[Any], grid: Grid) -> dict
 
 def print_own_table(made: dict[str, Any]) -> None:
     """One of `own_tables`, with its sentences."""
-    console.print(f"\n{made['title']}", markup=False, soft_wrap=True)
+    print_prose(f"\n{made['title']}")
     keys, *heads = made["columns"]
     cells = {head: {(row[0],): row[at] for row in made["rows"]} for at, head in enumerate(heads, 1)}
     for some in side_by_side([keys], cells, console.width):
@@ -157,7 +158,7 @@ def print_own_table(made: dict[str, Any]) -> None:
             table.add_row(row[0], *(cells[head][row[0],] for head in some))
         console.print(table)
     for sentence in made["sentences"]:
-        console.print(sentence, markup=False, soft_wrap=True)
+        print_prose(sentence)
 
 
 def cell_text(group: list[dict[str, Any]]) -> str:
