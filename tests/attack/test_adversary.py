@@ -212,6 +212,8 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
     state = next(tmp_path.glob("state-*.npz"))
     with pytest.raises(ValueError, match="belongs to another search"):
         search.search("multipliers/upper", LINE, seed=1, **options)
+    with pytest.raises(ValueError, match="was made by other code"):
+        search.search("multipliers/upper", LINE, **options, code="0.9+1")
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(ValueError, match="is not the state of a search"):
         search.search("multipliers/upper", LINE, **options)

@@ -143,11 +143,12 @@ def ratios(net: Table) -> dict[str, float]:
 
 
 def steps(net: Table, lin: Table) -> dict[str, float]:
-    ratio = ratios(net)
+    ran = [table for table in (net, lin) if any(column.startswith("steps|") for column in table)]
+    ratio = ratios(ran[0])
     return {
-        "low": dims(net)[0], "ascent": ratio["ascent"], "best": min(ratio.values()), "worst": max(ratio.values()),
+        "low": dims(ran[0])[0], "ascent": ratio["ascent"], "best": min(ratio.values()), "worst": max(ratio.values()),
         "farther": float(sum(v > 1 for v in ratio.values())), "steps": float(len(ratio)),
-        "elsewhere": max(ratio["ascent"], ratios(lin)["ascent"]),
+        "elsewhere": max(ratios(table)["ascent"] for table in ran),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -84,7 +85,7 @@ def wait_for_parts(child: subprocess.Popen[str], folder: Path, more_than: int) -
 @pytest.mark.parametrize("kills", [50])
 def test_a_sweep_killed_50_times_is_the_uninterrupted_one(tmp_path: Path, kills: int) -> None:
     """Every other kill falls while a process starts and traces, the others while it computes and seals parts."""
-    grid = ("--dims", "1e8,1e12", "--seeds", str(64 * kills))
+    grid = ("--dims", "1e8,1e12", "--seeds", str(160 * kills))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     sweep(whole, *grid)
     killed.mkdir()
@@ -151,7 +152,7 @@ def test_eight_devices_agree_with_one(tmp_path: Path, one_device) -> None:
     assert strict_json.parse_json((out / "summary.json").read_bytes(), "summary")["environment"]["mesh"] == {"lanes": 8}
     total, differing = compared(one_device[0], out)
     print(f"8 devices: {differing} of {total} verdicts differ")
-    assert total == 256 * 2 * 12
+    assert total >= 256 * 2 * 12
     assert differing <= 0.01 * total
 
 
@@ -235,16 +236,28 @@ def test_the_stamp_says_what_the_numbers_depend_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_digest_is_that_of_the_code_that_makes_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    verify = tmp_path / "verify"
-    for folder in ("run", "suites", "report"):
-        (verify / folder).mkdir(parents=True)
-        (verify / folder / "x.py").write_text("1")
+    verify, library = tmp_path / "verify", tmp_path / "gaunlearn_jax"
+    for folder in (verify / "run", verify / "suites", verify / "report", library / "kkt", library / "audit"):
+        folder.mkdir(parents=True)
+        (folder / "x.py").write_text("1")
+    (library / "__init__.py").write_text("1")
     monkeypatch.setattr(environment, "__file__", str(verify / "run" / "environment.py"))
+    monkeypatch.setattr(environment.gaunlearn_jax, "__file__", str(library / "__init__.py"))
     digest = environment.source_digest.__wrapped__
-    before = digest()
-    (verify / "report" / "x.py").write_text("2")
-    assert digest() == before
-    (verify / "suites" / "x.py").write_text("2")
-    changed = digest()
+    seen = [digest()]
+    for reads in (verify / "report", library / "audit"):
+        (reads / "x.py").write_text("2")
+        assert digest() == seen[0]
+    for makes in (verify / "suites" / "x.py", library / "kkt" / "x.py", library / "__init__.py"):
+        makes.write_text("2")
+        seen.append(digest())
     (verify / "suites" / "x.py").rename(verify / "suites" / "y.py")
-    assert len({before, changed, digest()}) == 3
+    assert len({*seen, digest()}) == 5
+
+
+def test_what_makes_lanes_uses_nothing_that_the_digest_leaves_out() -> None:
+    files = [path for folder in environment.COMPUTING for path in (ROOT / "verify" / folder).glob("*.py")]
+    aside = re.compile(r"gaunlearn_jax\.(audit|functions)|ga\.(audit|homogeneous|first_layer)")
+    found = [path.name for path in files if aside.search(path.read_text())]
+    assert len(files) > 40
+    assert found == []

@@ -42,7 +42,7 @@ Population = tuple[Candidate, Check]
 
 @dataclasses.dataclass
 class Search:
-    """The state of one search: elite [lanes/4], its comparisons, the best of all, and how far it has come."""
+    """The state of one search: elite [lanes/4], its comparisons, the best, how far it has come, what code runs."""
 
     target: str
     space: Space
@@ -54,6 +54,7 @@ class Search:
     stale: int = 0
     seconds: float = 0.0
     evaluations: int = 0
+    code: str = ""
 
     @property
     def ratio(self) -> float:
@@ -205,14 +206,16 @@ def search(
     folder: Path | None = None,
     factor: float = 1.0,
     progress: Callable[[Search], None] | None = None,
+    code: str = "",
 ) -> Search:
     """Maximise lhs/rhs of a target for so many seconds in all (those of earlier calls with the same folder included),
     or until it is violated.
 
     `folder` keeps the state and the certificate file of the best instance from the moment it is found. `factor` < 1
-    weakens the bound on purpose, to see that the search would notice. ValueError for a state of another search.
+    weakens the bound on purpose, to see that the search would notice. `code` names the code that is run. ValueError for
+    a state of another search or of other code.
     """
-    state = load(folder, target, space, seed, lanes)
+    state = load(folder, target, space, seed, lanes, code)
     while state.seconds < seconds and not state.violated(factor):
         began = time.perf_counter()
         rng = np.random.default_rng([seed, state.generation])
@@ -270,11 +273,11 @@ def save(folder: Path, state: Search, improved: bool = True) -> None:
     seal(folder, f"state-{name}.npz", buffer.getvalue())
 
 
-def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int) -> Search:
+def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int, code: str = "") -> Search:
     """The saved state of this search, or a new one; ValueError for a file that is no such state."""
     path = None if folder is None else folder / f"state-{stem(target, space)}.npz"
     if path is None or not path.exists():
-        return Search(target, space, seed, lanes)
+        return Search(target, space, seed, lanes, code=code)
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -291,6 +294,10 @@ def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int) 
     if (state.target, state.space, state.seed, state.lanes) != (target, space, seed, lanes):
         raise ValueError(
             f"{path} belongs to another search (--seed {state.seed} --lanes {state.lanes}); give these or another --out"
+        )
+    if state.code != code:
+        raise ValueError(
+            f"{path} was made by other code ({state.code or 'unknown'}, this is {code}); give another --out"
         )
     return state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -15,6 +16,7 @@ from verify.attack import search, targets
 from verify.attack.candidates import Space
 from verify.attack.search import Search
 from verify.report.console import console
+from verify.run import environment
 
 VIOLATED, UNPROVED = "violated", "not proved"
 #: statements of a certificate file that say that the bound holds
@@ -69,7 +71,8 @@ def _one(bar: Progress, name: str, space: Space, seconds: float, lanes: int, see
         done = min(state.seconds, seconds)
         bar.update(task, completed=done, ratio=state.ratio, evaluations=state.evaluations)
 
-    state = search.search(name, space, seconds=seconds, lanes=lanes, seed=seed, folder=folder, progress=show)
+    options: Any = {"seconds": seconds, "lanes": lanes, "seed": seed, "folder": folder}
+    state = search.search(name, space, **options, progress=show, code=environment.code())
     show(state)
     return state
 

@@ -21,19 +21,25 @@ from gaunlearn_jax.base import placing, rounding
 #: the commit, with "-dirty" after it where files were changed
 GIT = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
 
-#: the folders of `verify` that make lanes; the others read them
+#: the folders of `verify` that make lanes, and those of the library that do not; the others read them
 COMPUTING = ("instances", "phase", "run", "suites")
+AUDITING = ("audit", "functions")
+
+
+def code() -> str:
+    """The version of this package and what its files hold."""
+    return f"{metadata.version('gaunlearn-jax')}+{source_digest()[:16]}"
 
 
 @functools.cache
 def source_digest() -> str:
-    """A digest of every module of the library, and of those of the claims that make lanes."""
-    verify = Path(__file__).parents[1]
-    folders = [Path(str(gaunlearn_jax.__file__)).parent, *(verify / name for name in COMPUTING)]
+    """A digest of every module of the library and of the claims that makes lanes."""
+    verify, library = Path(__file__).parents[1], Path(str(gaunlearn_jax.__file__)).parent
     text = [
         (path.relative_to(folder.parent).as_posix(), path.read_text(encoding="utf-8"))
-        for folder in folders
+        for folder in (library, *(verify / name for name in COMPUTING))
         for path in sorted(folder.rglob("*.py"))
+        if folder != library or path.relative_to(library).parts[0] not in AUDITING
     ]
     return hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
@@ -62,7 +68,7 @@ def environment(command: list[str], chunk: int | None) -> dict[str, Any]:
         "processor": processor(),
         "process": [jax.process_index(), jax.process_count()],
         "packages": packages,
-        "code": f"{packages['gaunlearn-jax']}+{source_digest()[:16]}",
+        "code": code(),
         "revision": revision,
         "command_line": shlex.join(["gaunlearn", *command]),
         "chunk": chunk,
