@@ -113,7 +113,7 @@ def test_a_sweep_killed_50_times_is_the_uninterrupted_one(tmp_path: Path, kills:
     changed = {key for note in one.notes for key in note["differences"]}
     assert changed <= {"revision"}  # a commit while the test runs
     names = {path.name.split("-")[0] for path in (killed / "out").rglob("*") if path.is_file()}
-    assert names == {"part", "run", "run.json", "summary.json"}
+    assert names == {"part", "run", "run.json", "study.toml", "summary.json"}
     tables = [json.loads((folder / "out/summary.json").read_text())["claims"] for folder in (killed, whole)]
     assert tables[0] == tables[1]
 
