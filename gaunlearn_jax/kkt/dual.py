@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 from gaunlearn_jax.base.arrays import PerConstraint
 from gaunlearn_jax.kkt.interior import interior
 from gaunlearn_jax.kkt.newton import CALM, newton, quick_newton, start
-from gaunlearn_jax.kkt.programme import LOWER, TOL, Programme, Solution, State, unbounded, unit_scaled
+from gaunlearn_jax.kkt.programme import FAR, LOWER, TOL, Programme, Solution, State, unbounded, unit_scaled
 
 #: violation up to which an answer counts as solved; callers measure what it leaves in epsilon
 ACCEPT = 1e-11
@@ -48,11 +48,12 @@ def solve(programme: Programme, pairs: Int[Array, "n e"]) -> Solution:
 
 
 def quick_solve(programme: Programme, pairs: Int[Array, "n e"]) -> tuple[Solution, Bool[Array, ""]]:
-    """What the quick steps of `solve` find, and whether they solve it."""
+    """What the quick steps of `solve` find, and whether they solve it. A solution has norm sqrt(sum_a b_a lambda_a): where
+    that is large, it may be a ray."""
     scaled, unit = unit_scaled(programme)
     state = quick_newton(scaled, start(scaled, pairs.T))
-    ray = unbounded(scaled, state.best.lam, state.best.c)
-    return _solution(scaled, unit, state, ray), state.best.violation <= TOL
+    near = jnp.sum(scaled.target * state.best.lam) <= FAR**2
+    return _solution(scaled, unit, state, ~near), (state.best.violation <= TOL) & near
 
 
 def _solution(scaled: Programme, unit: PerConstraint, state: State, infeasible: Bool[Array, ""]) -> Solution:

@@ -105,26 +105,31 @@ def gradient_solve(
 ) -> tuple[PerConstraint, Turned, Array]:
     """`solve_on_sets` by conjugate gradients with the diagonal as preconditioner (Hestenes and Stiefel 1952), and
     whether they got to rounding level: a few products of matrices where the points are nearly orthogonal. The variables
-    are (lambda on the support, v c on the kinks)."""
+    are (lambda on the support, v c on the kinks), the latter only where there may be any."""
     weighted, own = p.amplitudes * slopes, jnp.diagonal(p.gram)[:, None]
 
-    def both(z: Turned) -> tuple[PerConstraint, Turned]:
+    def variables(of_support: PerConstraint, of_kinks: Turned) -> tuple[Array, ...]:
+        return (of_support, of_kinks) if p.kinked else (of_support,)
+
+    def slopes_at(z: Turned) -> tuple[Array, ...]:
         """Pre-activations as a gradient in the variables."""
-        return jnp.where(support, p.gather(jnp.sum(weighted * z, axis=1)), 0.0), jnp.where(kink, z, 0.0)
+        of_support = p.gather(jnp.sum(weighted * z, axis=1))
+        return variables(jnp.where(support, of_support, 0.0), jnp.where(kink, z, 0.0))
 
-    def inner(x: tuple[PerConstraint, Turned], y: tuple[PerConstraint, Turned]) -> Array:
-        return jnp.sum(x[0] * y[0]) + jnp.sum(x[1] * y[1])
+    def inner(x: tuple[Array, ...], y: tuple[Array, ...]) -> Array:
+        return sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True))
 
-    g_lam, g_kink = both(numerics.matmul(p.gram, p.amplitudes * c))
-    residual = jnp.where(support, p.target, 0.0) - g_lam, -g_kink
-    by = p.gather(jnp.sum(weighted**2 * own, axis=1)), own
+    target = variables(jnp.where(support, p.target, 0.0), jnp.zeros_like(c))
+    residual = _plus(target, -1.0, slopes_at(numerics.matmul(p.gram, p.amplitudes * c)))
+    by = variables(p.gather(jnp.sum(weighted**2 * own, axis=1)), own)
     by = jax.tree.map(lambda d: 1.0 / jnp.where(d > 0, d, 1.0), by)
     start = jax.tree.map(jnp.multiply, by, residual)
     size = inner(start, residual)
 
     def iterate(carry: Any) -> Any:
         x, r, d, rz, step = carry
-        hd = both(numerics.matmul(p.gram, weighted * p.beside(d[0]) + d[1]))
+        made = weighted * p.beside(d[0])
+        hd = slopes_at(numerics.matmul(p.gram, made + d[1] if p.kinked else made))
         length = rz / jnp.where(rz > 0, inner(d, hd), 1.0)
         x, r = _plus(x, length, d), _plus(r, -length, hd)
         z = jax.tree.map(jnp.multiply, by, r)
@@ -135,16 +140,14 @@ def gradient_solve(
         slow = (carry[4] > 2) & (carry[3] > size * PACE ** (carry[4] - 1.0))
         return (carry[3] > SOLVED * size) & (carry[4] < GRADIENT_STEPS) & ~slow
 
-    zero = jnp.zeros_like(lam), jnp.zeros_like(c)
-    (d_lam, d_kink), _, _, left, _ = lax.while_loop(
-        unfinished, iterate, (zero, residual, start, size, jnp.asarray(0, jnp.int32))
-    )
-    lam = lam + d_lam
-    at_kink = c + d_kink / jnp.where(kink, p.amplitudes, 1.0)
-    return lam, jnp.where(kink, at_kink, slopes * p.beside(lam)), left <= SOLVED * size
+    zero = jax.tree.map(jnp.zeros_like, target)
+    move, _, _, left, _ = lax.while_loop(unfinished, iterate, (zero, residual, start, size, jnp.asarray(0, jnp.int32)))
+    lam = lam + move[0]
+    c = c + move[1] / jnp.where(kink, p.amplitudes, 1.0) if p.kinked else c
+    return lam, jnp.where(kink, c, slopes * p.beside(lam)), left <= SOLVED * size
 
 
-def _plus(x: Any, t: Array, d: Any) -> Any:
+def _plus(x: Any, t: Array | float, d: Any) -> Any:
     return jax.tree.map(lambda a, b: a + t * b, x, d)
 
 
@@ -176,15 +179,8 @@ def _moved(p: Programme, s: State, lam: PerConstraint, c: Turned, kink: TurnedMa
     """Move what violates its sign condition to the neighbouring set, and keep the point if it is the best. One that
     does not solve its linear system is none: on a singular one it may be so large that rounding hides what it
     violates."""
-    g, at = gradient(p, c), p.beside(lam)
-    noise = 64 * numerics.unit() * magnitudes(p, c)
-    top = jnp.max(jnp.abs(lam))
-    pairs = jnp.where(kink & (c < p.slope * at - OUTSIDE * top), LOWER, s.pairs)
-    pairs = jnp.where(kink & (c > at + OUTSIDE * top), UPPER, pairs)
-    lower, upper = p.free & ~kink & (s.pairs == LOWER), p.free & ~kink & (s.pairs == UPPER)
-    pairs = jnp.where((lower & (g < -noise)) | (upper & (g > noise)), KINK, pairs)
-    pairs = jnp.where(kink & (at <= 0), jnp.where(g < 0, UPPER, LOWER), pairs)
-
+    g = gradient(p, c)
+    pairs = _pairs_moved(p, s, lam, c, g, kink) if p.kinked else s.pairs
     gap = concave_margins(p, g) - p.target
     floor = TOL * size_of(p, c)
     support = jnp.where(s.support, (lam > 0) & (lam <= p.cap), p.valid & ~s.capped & (gap < -floor))
@@ -206,6 +202,17 @@ def _moved(p: Programme, s: State, lam: PerConstraint, c: Turned, kink: TurnedMa
         fewest=fewest,
         patience=patience,
     )
+
+
+def _pairs_moved(p: Programme, s: State, lam: PerConstraint, c: Turned, g: Turned, kink: TurnedMask) -> TurnedPlaces:
+    """The places of pairs, with those moved that violate their sign condition by more than rounding."""
+    at, top = p.beside(lam), jnp.max(jnp.abs(lam))
+    noise = 64 * numerics.unit() * magnitudes(p, c)
+    pairs = jnp.where(kink & (c < p.slope * at - OUTSIDE * top), LOWER, s.pairs)
+    pairs = jnp.where(kink & (c > at + OUTSIDE * top), UPPER, pairs)
+    lower, upper = p.free & ~kink & (s.pairs == LOWER), p.free & ~kink & (s.pairs == UPPER)
+    pairs = jnp.where((lower & (g < -noise)) | (upper & (g > noise)), KINK, pairs)
+    return jnp.where(kink & (at <= 0), jnp.where(g < 0, UPPER, LOWER), pairs)
 
 
 def _one_at_a_time(s: State, support: ConstraintMask) -> tuple[ConstraintMask, Array, Array]:

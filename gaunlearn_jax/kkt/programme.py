@@ -147,7 +147,7 @@ def unit_scaled(p: Programme) -> tuple[Programme, PerConstraint]:
     Units are powers of two, so nothing is rounded; one factor per constraint leaves slopes and cones as they are.
     """
     size = jnp.diagonal(p.gram) * jnp.sum(p.amplitudes**2, axis=0)
-    if p.layout is not None:  # the entries of a constraint share its unit: that of its largest
+    if p.layout is not None and not p.layout.one_entry:  # the entries of a constraint share the unit of its largest
         size = jnp.zeros(p.target.shape).at[np.asarray(p.layout.constraint)].max(size)
     per = _power_below_root(jnp.where(p.valid, size, 1.0))
     target = jnp.where(p.valid, p.target, 0.0) * per
@@ -180,7 +180,8 @@ def gradient(p: Programme, c: Turned) -> Turned:
 
 def concave_margins(p: Programme, g: Turned) -> PerConstraint:
     """F_a: fixed pairs at their slope, free pairs at the worse of their two slopes (docs/theory, Closeness)."""
-    return p.gather(jnp.sum(jnp.where(p.free, jnp.minimum(p.slope * g, g), p.fixed * g), axis=1))
+    worse = jnp.where(p.free, jnp.minimum(p.slope * g, g), p.fixed * g) if p.kinked else p.fixed * g
+    return p.gather(jnp.sum(worse, axis=1))
 
 
 def magnitudes(p: Programme, c: Turned) -> Turned:
@@ -204,9 +205,12 @@ def optimality(p: Programme, lam: PerConstraint, c: Turned, kinks: TurnedMask) -
     safe = jnp.where(top > 0, top, 1.0)
     short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)
     slack = jnp.maximum(gap, 0.0) * lam / safe
-    pair = (c - p.slope * at) * jnp.maximum(g, 0.0) + (at - c) * jnp.maximum(-g, 0.0)
-    pair = p.gather(jnp.sum(jnp.where(kinks, jnp.abs(g), jnp.where(p.free, pair, 0.0) / safe), axis=1))
-    worst = jnp.maximum(jnp.maximum(short, slack), pair) / jnp.where(size > 0, size, 1.0)
+    worst = jnp.maximum(short, slack)
+    if p.kinked:
+        pair = (c - p.slope * at) * jnp.maximum(g, 0.0) + (at - c) * jnp.maximum(-g, 0.0)
+        pair = jnp.sum(jnp.where(kinks, jnp.abs(g), jnp.where(p.free, pair, 0.0) / safe), axis=1)
+        worst = jnp.maximum(worst, p.gather(pair))
+    worst = worst / jnp.where(size > 0, size, 1.0)
     worst = jnp.max(jnp.where(p.valid, worst, 0.0))
     return jnp.where(jnp.isfinite(worst) & jnp.all(jnp.isfinite(c)), worst, jnp.inf)
 
@@ -244,7 +248,8 @@ def independent_size(p: Programme, c: Turned, wanted: Bool[Array, ""]) -> Float[
 
 def size_of(p: Programme, c: Turned) -> PerConstraint:
     """|b_a| and a share of the terms of F_a: the units of `optimality`."""
-    terms = p.gather(jnp.sum(jnp.where(p.free, 1.0, p.fixed) * magnitudes(p, c), axis=1))
+    slopes = jnp.where(p.free, 1.0, p.fixed) if p.kinked else p.fixed
+    terms = p.gather(jnp.sum(slopes * magnitudes(p, c), axis=1))
     return jnp.abs(p.target) + ROUNDING_SHARE * terms
 
 
@@ -252,7 +257,7 @@ def made_feasible(p: Programme, lam: PerConstraint, c: Turned) -> tuple[PerConst
     """(lambda, c) moved into their intervals."""
     lam = jnp.where(p.valid, jnp.clip(lam, 0.0, p.cap), 0.0)
     at = p.beside(lam)
-    return lam, jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at)
+    return lam, jnp.where(p.free, jnp.clip(c, p.slope * at, at), p.fixed * at) if p.kinked else p.fixed * at
 
 
 def improved(
@@ -262,7 +267,8 @@ def improved(
     rests at its end."""
     lam, c = made_feasible(p, lam, c)
     at = p.beside(lam)
-    pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
+    if p.kinked:
+        pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
     kinks = p.free & (pairs == KINK) & (at > 0)
     new = Best(jnp.where(solved, optimality(p, lam, c, kinks), jnp.inf), lam, c, pairs)
     return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
