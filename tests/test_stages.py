@@ -93,6 +93,25 @@ def test_lanes_that_an_attempt_leaves_are_finished(most: float) -> None:
     assert (short["count"] < 100).all()
 
 
+def test_a_long_sweep_calls_small_stages_less_often() -> None:
+    """512 lanes on each device: 256 at once of what is small, the last piece filled, 64 of what is large."""
+    count, size = 700, 512
+    x = np.random.default_rng(1).uniform(0.1, 40.0, (count, 300))
+
+    def two(v: jax.Array) -> list[jax.Array]:
+        return [halve(v[:2], 50, by=2.0)["x"], halve(v, 50, by=2.0)["x"]]
+
+    long = sweep.batched(two, x, chunk=size * len(jax.local_devices()))
+    short = sweep.batched(two, x, chunk=64)
+    np.testing.assert_array_equal(long[0], short[0])
+    np.testing.assert_array_equal(long[1], short[1])
+    found = {}
+    for lanes in (size, 384, 32):
+        stages = sweep.compiled(two).stages((jax.ShapeDtypeStruct((lanes, 300), jnp.float64),))
+        found[lanes] = [request.lanes(lanes) for request in stages.requests]
+    assert found == {size: [256, 64], 384: [64, 64], 32: [32, 32]}
+
+
 def test_equal_calls_are_one() -> None:
     def twice(x: jax.Array) -> jax.Array:
         return halve(x + 1, 50, by=2.0)["x"] + halve(x + 1, 50, by=2.0)["x"] + halve(x + 1.5, 50, by=2.0)["x"]

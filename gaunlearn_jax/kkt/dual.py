@@ -48,8 +48,8 @@ def solve(programme: Programme, pairs: Int[Array, "n e"]) -> Solution:
 
 
 def quick_solve(programme: Programme, pairs: Int[Array, "n e"]) -> tuple[Solution, Bool[Array, ""]]:
-    """What the quick steps of `solve` find, and whether they solve it. A solution has norm sqrt(sum_a b_a lambda_a): where
-    that is large, it may be a ray."""
+    """What the quick steps of `solve` find, and whether they solve it. A solution has norm sqrt(sum_a b_a lambda_a):
+    one of a large norm may be a ray."""
     scaled, unit = unit_scaled(programme)
     state = quick_newton(scaled, start(scaled, pairs.T))
     near = jnp.sum(scaled.target * state.best.lam) <= FAR**2

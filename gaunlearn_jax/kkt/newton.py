@@ -117,7 +117,7 @@ def gradient_solve(
         return variables(jnp.where(support, of_support, 0.0), jnp.where(kink, z, 0.0))
 
     def inner(x: tuple[Array, ...], y: tuple[Array, ...]) -> Array:
-        return sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True))
+        return jnp.asarray(sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True)))
 
     target = variables(jnp.where(support, p.target, 0.0), jnp.zeros_like(c))
     residual = _plus(target, -1.0, slopes_at(numerics.matmul(p.gram, p.amplitudes * c)))

@@ -36,6 +36,8 @@ from gaunlearn_jax.stages.runner import LEFT_LANES, Call, Part, Runner
 CONSTANT = -1
 #: lanes of a stage's programme on each device: the same for long and short sweeps, so that they share it
 STAGE_LANES = 64
+#: the same in a long sweep for a stage of at most so many bytes a lane, of which calls cost more than what they do
+WIDE_LANES, WIDE_BYTES = 256, 4096
 #: equations of a segment up to which the compiler's care costs little, so that hurry is not worth its slow programmes
 SMALL = 30
 
@@ -66,6 +68,12 @@ class Request:
         self.batch = equation.outvars[0].aval.shape[:depth]
         self.avals = staging.shapes([v.aval for v in equation.invars], depth)
         self.outputs = [Value(v.aval, level + 1, self) for v in equation.outvars]
+
+    def lanes(self, chunk: int) -> int:
+        """How many are computed at once, of a chunk of lanes."""
+        made = staging.shapes([v.aval for v in self.outputs], len(self.batch))
+        size = sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in (*self.avals, *made))
+        return WIDE_LANES if size <= WIDE_BYTES and chunk % WIDE_LANES == 0 else min(STAGE_LANES, chunk)
 
     def split(self, array: Any, lanes: int) -> list[Any]:
         """An input in pieces of `lanes`, the last one filled with copies of its last entry."""
@@ -176,7 +184,7 @@ class Stages:
 
     def __init__(self, fn: Callable[..., Any], avals: tuple[Any, ...], sharding: Any, options: Any) -> None:
         self._sharding, self._options = sharding, options
-        self._lanes = min(STAGE_LANES, jax.tree.leaves(avals)[0].shape[0])
+        self._chunk = jax.tree.leaves(avals)[0].shape[0]
         devices = [] if sharding is None else list(sharding.mesh.shape.items())
         self.jaxpr, self.out = jax.make_jaxpr(jax.vmap(fn), axis_env=devices, return_shape=True)(*avals)
         self._arguments = [Value(aval, 0) for aval in self.jaxpr.in_avals]
@@ -239,9 +247,9 @@ class Stages:
     def device_functions(self) -> list[tuple[Callable[..., Any], list[Any]]]:
         """What an accelerator computes, each with the shapes of its arguments: the segments, and the stages but those
         of the host; only stages where verdicts are made on the host."""
-        stages = {(r.stage, r.avals) for r in self.requests}
-        stages |= {(attempt_of(stage), avals) for stage, avals in stages if stage.attempt is not None}
-        made = {(stage, avals): stage_function(stage, avals, self._lanes) for stage, avals in stages}
+        stages = {(r.stage, r.avals, r.lanes(self._chunk)) for r in self.requests}
+        stages |= {(attempt_of(stage), *rest) for stage, *rest in stages if stage.attempt is not None}
+        made = {(stage, avals): stage_function(stage, avals, lanes) for stage, avals, lanes in stages}
         if placing.certifies_on_host():
             return [function for (stage, _), function in made.items() if stage.measured]
         return [*self._functions(), *(function for (stage, _), function in made.items() if not stage.on_host)]
@@ -251,25 +259,26 @@ class Stages:
         first, it may never be needed."""
         if self._tries(request):
             return later_programme(request.stage, request.avals, LEFT_LANES, self._sharding)
-        return stage_programme(request.stage, request.avals, self._lanes, self._sharding)
+        return stage_programme(request.stage, request.avals, request.lanes(self._chunk), self._sharding)
 
     def _tries(self, request: Request) -> bool:
         """Whether a stage's attempt comes first: of few lanes none waits for long."""
-        return request.stage.attempt is not None and self._lanes > LEFT_LANES
+        return request.stage.attempt is not None and request.lanes(self._chunk) > LEFT_LANES
 
     def _attempt_of(self, request: Request) -> Any:
         """The programme of what the stage tries first."""
         if not self._tries(request):
             return None
-        return stage_programme(attempt_of(request.stage), request.avals, self._lanes, self._sharding)
+        return stage_programme(attempt_of(request.stage), request.avals, request.lanes(self._chunk), self._sharding)
 
     def _shape(self, value: Value) -> Any:
         """What a segment is given for a value: pieces of what a stage made, an array that has an axis to be spread."""
         shape, dtype = value.aval.shape, value.aval.dtype
         if value.request is None:
             return jax.ShapeDtypeStruct(shape or (1,), dtype)
-        piece = jax.ShapeDtypeStruct((self._lanes, *shape[len(value.request.batch) :]), dtype)
-        return [piece] * -(-math.prod(value.request.batch) // self._lanes)
+        lanes = value.request.lanes(self._chunk)
+        piece = jax.ShapeDtypeStruct((lanes, *shape[len(value.request.batch) :]), dtype)
+        return [piece] * -(-math.prod(value.request.batch) // lanes)
 
     def _run(self, segment: Segment, given: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         known: dict[Value, Any] = {}
@@ -283,7 +292,7 @@ class Stages:
         for node in segment.nodes:
             known |= dict(zip(node.outputs, _evaluated(node.equation, map(read, node.inputs)), strict=True))
         whole = [known[v].reshape(v.aval.shape or (1,)) for v in segment.wanted]
-        pieces = [r.split(read(r.inputs[i]), self._lanes) for r, i in segment.asked]
+        pieces = [r.split(read(r.inputs[i]), r.lanes(self._chunk)) for r, i in segment.asked]
         return whole, pieces, [read(v) for v in segment.results]
 
 
