@@ -25,10 +25,12 @@ from gaunlearn_jax.kkt.programme import (
     Best,
     Programme,
     State,
+    better,
     concave_margins,
     gradient,
     improved,
     magnitudes,
+    optimality,
     size_of,
 )
 
@@ -181,13 +183,18 @@ def _moved(p: Programme, s: State, lam: PerConstraint, c: Turned, kink: TurnedMa
     violates."""
     g = gradient(p, c)
     pairs = _pairs_moved(p, s, lam, c, g, kink) if p.kinked else s.pairs
-    gap = concave_margins(p, g) - p.target
-    floor = TOL * size_of(p, c)
+    gap, size = concave_margins(p, g) - p.target, size_of(p, c)
+    floor = TOL * size
     support = jnp.where(s.support, (lam > 0) & (lam <= p.cap), p.valid & ~s.capped & (gap < -floor))
     capped = jnp.where(s.capped, gap <= floor, s.support & (lam > p.cap))
     support = support | (s.capped & ~capped)
     fewest, patience = s.fewest, s.patience
-    if not p.kinked:
+    if p.kinked:
+        best = improved(p, s.best, lam, c, jnp.where(kink, KINK, s.pairs), solved)
+    else:  # a point that is not feasible has a next support, and nobody measures it again
+        feasible = solved & jnp.all((lam >= 0) & (lam <= p.cap))
+        violation = jnp.where(feasible, optimality(p, lam, c, kink, g, size), jnp.inf)
+        best = better(s.best, Best(violation, lam, c, s.pairs))
         support, fewest, patience = _one_at_a_time(s, support)
     still = jnp.all(pairs == s.pairs) & jnp.all(support == s.support) & jnp.all(capped == s.capped)
     return State(
@@ -197,7 +204,7 @@ def _moved(p: Programme, s: State, lam: PerConstraint, c: Turned, kink: TurnedMa
         capped=capped,
         pairs=pairs,
         calm=jnp.where(still, s.calm + 1, 0),
-        best=improved(p, s.best, lam, c, jnp.where(kink, KINK, s.pairs), solved),
+        best=best,
         step=s.step + 1,
         fewest=fewest,
         patience=patience,

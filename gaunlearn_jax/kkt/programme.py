@@ -190,17 +190,17 @@ def magnitudes(p: Programme, c: Turned) -> Turned:
     return size * numerics.matmul(jnp.abs(p.gram), size * jnp.abs(c))
 
 
-def optimality(p: Programme, lam: PerConstraint, c: Turned, kinks: TurnedMask) -> Float[Array, ""]:
-    """Largest violation of the optimality conditions of a feasible (lambda, c), in units of |b_a| and of what rounding
-    can leave (TOL times the second part of `size_of` is some eps times the terms of F_a).
+def optimality(
+    p: Programme, lam: PerConstraint, c: Turned, kinks: TurnedMask, g: Turned, size: PerConstraint
+) -> Float[Array, ""]:
+    """Largest violation of the optimality conditions of a feasible (lambda, c) of gradient g, in units of |b_a| and of
+    what rounding can leave (`size_of`: TOL times its second part is some eps times the terms of F_a).
 
     Per constraint: F_a >= b_a unless capped, and lambda_a |F_a - b_a| = 0; per free pair:
     (c - slope lambda) max(g, 0) + (lambda - c) max(-g, 0) = 0. Products are relative to the largest lambda. Where the
     answer is a kink, g itself counts: theta is made with g = 0 there, however small c is.
     """
-    g = gradient(p, c)
-    gap = concave_margins(p, g) - p.target
-    size, at = size_of(p, c), p.beside(lam)
+    gap, at = concave_margins(p, g) - p.target, p.beside(lam)
     top = jnp.max(lam)
     safe = jnp.where(top > 0, top, 1.0)
     short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)
@@ -270,7 +270,12 @@ def improved(
     if p.kinked:
         pairs = jnp.where(pairs != KINK, pairs, jnp.where(c >= at, UPPER, jnp.where(c > p.slope * at, KINK, LOWER)))
     kinks = p.free & (pairs == KINK) & (at > 0)
-    new = Best(jnp.where(solved, optimality(p, lam, c, kinks), jnp.inf), lam, c, pairs)
+    violation = optimality(p, lam, c, kinks, gradient(p, c), size_of(p, c))
+    return better(best, Best(jnp.where(solved, violation, jnp.inf), lam, c, pairs))
+
+
+def better(best: Best, new: Best) -> Best:
+    """The one of less violation."""
     return jax.tree.map(lambda a, b: jnp.where(new.violation < best.violation, a, b), new, best)
 
 

@@ -260,7 +260,7 @@ MUTANTS = [
         "gaunlearn_jax/kkt/programme.py",
         "tests/known_answers/test_programmes.py",
         ("jnp.clip(lam, 0.0, p.cap)", "jnp.clip(lam, -p.cap, p.cap)"),
-        ("jnp.where(solved, optimality(p, lam, c, kinks), jnp.inf)", "optimality(p, lam, c, kinks)"),
+        ("Best(jnp.where(solved, violation, jnp.inf), lam", "Best(violation, lam"),
         (
             "short = jnp.where(lam < p.cap, jnp.maximum(-gap, 0.0), 0.0)",
             "short = jnp.where(lam < p.cap, 0.0 * gap, 0.0)",
