@@ -111,10 +111,11 @@ def _system(p: Programme, exists: _Room, slack: _Room, price: _Room) -> _System:
     below, above = jnp.where(free, ref - p.slope, 0.0), jnp.where(free, 1.0 - ref, 0.0)
     rate = _where(exists, jax.tree.map(jnp.divide, price, slack), 0.0)
 
-    eye = jnp.eye(p.gram.shape[0])[:, :, None]
+    gram = p.entry_gram
+    eye = jnp.eye(len(gram))[:, :, None]
     v = p.amplitudes
-    hessian = p.gram[:, :, None] * v[:, None] * v
-    diagonal = jnp.diagonal(p.gram)[:, None] * v**2
+    hessian = gram[:, :, None] * v[:, None] * v
+    diagonal = p.squares[:, None] * v**2
     own = rate.low + rate.up + REGULARISATION * diagonal
     inverse = -numerics.sweep(hessian + own * eye, free)
     inverse = jnp.where(free[:, None] & free, inverse, 0.0)

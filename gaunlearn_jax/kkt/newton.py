@@ -108,7 +108,7 @@ def gradient_solve(
     """`solve_on_sets` by conjugate gradients with the diagonal as preconditioner (Hestenes and Stiefel 1952), and
     whether they got to rounding level: a few products of matrices where the points are nearly orthogonal. The variables
     are (lambda on the support, v c on the kinks), the latter only where there may be any."""
-    weighted, own = p.amplitudes * slopes, jnp.diagonal(p.gram)[:, None]
+    weighted, own = p.amplitudes * slopes, p.squares[:, None]
 
     def variables(of_support: PerConstraint, of_kinks: Turned) -> tuple[Array, ...]:
         return (of_support, of_kinks) if p.kinked else (of_support,)
@@ -122,7 +122,7 @@ def gradient_solve(
         return jnp.asarray(sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True)))
 
     target = variables(jnp.where(support, p.target, 0.0), jnp.zeros_like(c))
-    residual = _plus(target, -1.0, slopes_at(numerics.matmul(p.gram, p.amplitudes * c)))
+    residual = _plus(target, -1.0, slopes_at(p.products(p.gram, p.amplitudes * c)))
     by = variables(p.gather(jnp.sum(weighted**2 * own, axis=1)), own)
     by = jax.tree.map(lambda d: 1.0 / jnp.where(d > 0, d, 1.0), by)
     start = jax.tree.map(jnp.multiply, by, residual)
@@ -131,7 +131,7 @@ def gradient_solve(
     def iterate(carry: Any) -> Any:
         x, r, d, rz, step = carry
         made = weighted * p.beside(d[0])
-        hd = slopes_at(numerics.matmul(p.gram, made + d[1] if p.kinked else made))
+        hd = slopes_at(p.products(p.gram, made + d[1] if p.kinked else made))
         length = rz / jnp.where(rz > 0, inner(d, hd), 1.0)
         x, r = _plus(x, length, d), _plus(r, -length, hd)
         z = jax.tree.map(jnp.multiply, by, r)
@@ -161,11 +161,11 @@ def solve_on_sets(
     a step from the solution has the solution's derivatives (implicit function theorem; residuals carry them)."""
     v = p.amplitudes
     # [E, E, n]: the neurons as the batch axis of the sweep; a model without kinks needs none
-    swept = jnp.broadcast_to(p.gram[:, :, None], (*p.gram.shape, kink.shape[1]))
+    swept = jnp.broadcast_to(p.entry_gram[:, :, None], (len(kink), *kink.shape))
     if p.kinked:
         swept = lax.stop_gradient(numerics.sweep(swept, kink))
     weighted = v * slopes
-    residual = jnp.where(kink, -numerics.matmul(p.gram, v * c), 0.0)
+    residual = jnp.where(kink, -p.products(p.gram, v * c), 0.0)
     schur = jnp.einsum("ij,ikj,kj->ik", weighted, swept, weighted, precision=HIGHEST)
     through = jnp.einsum("ikj,kj->ij", swept, residual, precision=HIGHEST)
     right = p.target - p.gather(jnp.sum(slopes * (gradient(p, c) + v * through), axis=1))

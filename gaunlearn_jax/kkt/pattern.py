@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from gaunlearn_jax.base import numerics
 from gaunlearn_jax.base.arrays import EntryMask, PerEntry
 from gaunlearn_jax.base.staging import staged
 from gaunlearn_jax.kkt import dual
@@ -106,12 +105,12 @@ def _preactivations(p: Programme, solution: Solution, slopes: PerEntry) -> PerEn
     contradicts the selection: on a free pair always (what that costs shows in epsilon), on a fixed one while nothing
     but rounding is left."""
     made = p.amplitudes * solution.c
-    z = numerics.matmul(made, p.gram)
+    z = p.products(p.gram, made.T).T
     if not p.kinked:
         return z
     at = p.spread(solution.multipliers)
     selected = jnp.where(p.free, solution.c, slopes * at)
     contradicts = ((z > 0) & (selected < at)) | ((z < 0) & (selected > p.slope * at))
-    noise = CANCELLED * numerics.matmul(jnp.abs(made), jnp.abs(p.gram))
+    noise = CANCELLED * p.products(jnp.abs(p.gram), jnp.abs(made).T).T
     zero = (solution.pairs == KINK) | (contradicts & (p.free | (jnp.abs(z) <= noise)))
     return jnp.where(p.same_row(zero), 0.0, z)

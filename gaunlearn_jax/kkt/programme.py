@@ -47,11 +47,11 @@ ROUNDING_SHARE = 2.0**-4
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Programme:
-    """K of the entries' rows [E, E], amplitudes v [n, E], slopes S [n, E] of the fixed pairs, free pairs [n, E], b [A],
+    """K of the rows [R, R], amplitudes v [n, E], slopes S [n, E] of the fixed pairs, free pairs [n, E], b [A],
     the constraints that may carry a multiplier [A], caps [A] (inf: none), the lower slope of free pairs, whether it is
     below 1 anywhere, and the layout of the margin problem (None: entry e is constraint e and row e)."""
 
-    gram: Float[Array, "e e"]
+    gram: Float[Array, "r r"]
     amplitudes: PerEntry
     fixed: PerEntry
     free: EntryMask
@@ -79,6 +79,37 @@ class Programme:
         """Values of constraints at their entries, as a column [E, 1] beside every neuron of arrays [E, n]."""
         return self.spread(values)[:, None]
 
+    def products(self, gram: Float[Array, "r r"], values: Turned) -> Turned:
+        """gram, of the rows, times values [E, n] of the entries, at the entries."""
+        if self.layout is None or self.layout.one_row:
+            return numerics.matmul(gram, values)
+        row = np.asarray(self.layout.row)
+        return numerics.matmul(gram, self.of_rows(values))[row]
+
+    def of_rows(self, values: Turned) -> Float[Array, "r n"]:
+        """Sums over the entries of each row (first axis)."""
+        if self.layout is None or self.layout.one_row:
+            return values
+        row, count = np.asarray(self.layout.row), self.gram.shape[0]
+        each = len(row) // count
+        if np.array_equal(row, np.repeat(np.arange(count), each)):  # slices are added faster than a scatter adds
+            return sum(values[i::each] for i in range(1, each)) + values[::each]
+        return jnp.zeros((count, *values.shape[1:]), values.dtype).at[row].add(values)
+
+    @property
+    def squares(self) -> Float[Array, "e"]:
+        """||x_e||^2 of the entries' rows [E]."""
+        squares = jnp.diagonal(self.gram)
+        return squares if self.layout is None else squares[np.asarray(self.layout.row)]
+
+    @property
+    def entry_gram(self) -> Float[Array, "e e"]:
+        """K of the entries' rows."""
+        if self.layout is None or self.layout.one_row:
+            return self.gram
+        row = np.asarray(self.layout.row)
+        return self.gram[row][:, row]
+
     def turned(self) -> Programme:
         """The same with arrays [E, n] for [n, E], as all of the solver wants it: neurons, mostly the longer axis, are
         the inner one of products and of what is done element by element."""
@@ -97,12 +128,9 @@ def programme_of(
     cap: PerConstraint,
 ) -> Programme:  # fmt: skip
     """The programme of a margin problem with these slopes on the pairs that are not free."""
-    gram, layout = problem.gram(), problem.layout
     live = problem.of_entries(valid)
-    if layout is not None:
-        gram = gram[np.asarray(layout.row)][:, np.asarray(layout.row)]
     return Programme(
-        gram=gram,
+        gram=problem.gram(),
         amplitudes=problem.amplitudes,
         fixed=jnp.where(live, slopes, 0.0),
         free=free & live,
@@ -111,7 +139,7 @@ def programme_of(
         cap=cap,
         slope=jnp.asarray(problem.slope, jnp.float64),
         kinked=problem.kinked,
-        layout=layout,
+        layout=problem.layout,
     )
 
 
@@ -142,20 +170,19 @@ class State(NamedTuple):
 
 
 def unit_scaled(p: Programme) -> tuple[Programme, PerConstraint]:
-    """The programme, turned, in units in which every x and the largest b are near 1, and the units of lambda.
+    """The programme, turned, in units in which every v x and the largest b are near 1, and the units of lambda.
 
     Units are powers of two, so nothing is rounded; one factor per constraint leaves slopes and cones as they are.
     """
-    size = jnp.diagonal(p.gram) * jnp.sum(p.amplitudes**2, axis=0)
+    size = p.squares * jnp.sum(p.amplitudes**2, axis=0)
     if p.layout is not None and not p.layout.one_entry:  # the entries of a constraint share the unit of its largest
         size = jnp.zeros(p.target.shape).at[np.asarray(p.layout.constraint)].max(size)
     per = _power_below_root(jnp.where(p.valid, size, 1.0))
     target = jnp.where(p.valid, p.target, 0.0) * per
     common = _power_above(jnp.max(jnp.abs(target)))
     unit = per * common
-    live, entry = p.spread(p.valid), p.spread(per)
-    gram = jnp.where(live[:, None] & live, p.gram * entry[:, None] * entry, 0.0)
-    return dataclasses.replace(p.turned(), gram=gram, target=target / common, cap=p.cap / unit), unit
+    amplitudes = jnp.where(p.spread(p.valid), p.amplitudes * p.spread(per), 0.0).T
+    return dataclasses.replace(p.turned(), amplitudes=amplitudes, target=target / common, cap=p.cap / unit), unit
 
 
 def _power_above(x: Array) -> Array:
@@ -175,7 +202,7 @@ def _exponent(x: Array) -> Int[Array, "..."]:
 
 def gradient(p: Programme, c: Turned) -> Turned:
     """g_je = v_je z_je of the network that c makes."""
-    return p.amplitudes * numerics.matmul(p.gram, p.amplitudes * c)
+    return p.amplitudes * p.products(p.gram, p.amplitudes * c)
 
 
 def concave_margins(p: Programme, g: Turned) -> PerConstraint:
@@ -187,7 +214,7 @@ def concave_margins(p: Programme, g: Turned) -> PerConstraint:
 def magnitudes(p: Programme, c: Turned) -> Turned:
     """The sums of the moduli of the terms that make g: rounding leaves an error of some eps times this."""
     size = jnp.abs(p.amplitudes)
-    return size * numerics.matmul(jnp.abs(p.gram), size * jnp.abs(c))
+    return size * p.products(jnp.abs(p.gram), size * jnp.abs(c))
 
 
 def optimality(
@@ -235,13 +262,13 @@ def unbounded(p: Programme, lam: PerConstraint, c: Turned) -> Bool[Array, ""]:
 
 
 def independent_size(p: Programme, c: Turned, wanted: Bool[Array, ""]) -> Float[Array, ""]:
-    """The largest |a_je| ||x_e||, where sum_e v_je c_je x_e = sum_e a_je x_e with e over a maximal set of independent
+    """The largest |a_jr| ||x_r||, where sum_e v_je c_je x_e = sum_r a_jr x_r with r over a maximal set of independent
     rows: 0 only if the sums are. Nothing is said where it is not `wanted`."""
     sizes = jnp.diagonal(p.gram)
     # sweeps that depend on K alone the compiler would take out of the caller's loop, and make them always
     independent = jnp.diagonal(numerics.sweep(p.gram, (sizes > 0) & wanted)) < 0
     others = jnp.where(independent[:, None] & ~independent, numerics.sweep(p.gram, independent), 0.0)
-    made = p.amplitudes * c
+    made = p.of_rows(p.amplitudes * c)
     coefficients = jnp.where(independent[:, None], made + numerics.matmul(others, made), 0.0)
     return jnp.max(jnp.abs(coefficients) * jnp.sqrt(sizes)[:, None])
 

@@ -45,6 +45,11 @@ class Layout(NamedTuple):
         return self.constraint == tuple(range(len(self.constraint)))
 
     @property
+    def one_row(self) -> bool:
+        """Whether entry e is all of row e."""
+        return self.row == tuple(range(len(self.row)))
+
+    @property
     def one_constraint(self) -> bool:
         """Whether constraint i is all of point i."""
         return self.point_of_constraint == tuple(range(len(self.point_of_constraint)))
