@@ -297,7 +297,7 @@ def load(folder: Path | None, target: str, space: Space, seed: int, lanes: int, 
         )
     if state.code != code:
         raise ValueError(
-            f"{path} was made by other code ({state.code or 'unknown'}, this is {code}); delete it or give another --out"
+            f"{path} was made by other code, {state.code or 'unknown'}, not {code}; delete it or give another --out"
         )
     return state
 
