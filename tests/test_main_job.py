@@ -44,7 +44,7 @@ def lanes(kind: str, dims):
 DIMS = [50, 1e4, 1e8, 1e12] * 4
 
 
-@pytest.mark.parametrize("kind", ["linear", "relu"])
+@pytest.mark.parametrize("kind", [pytest.param("linear", marks=pytest.mark.slow), "relu"])
 def test_limit_points_are_exact_when_recomputed_from_their_params(kind):
     net, found = lanes(kind, DIMS)
     u, slope = np.asarray(net.output_weights), net.negative_slope
@@ -160,7 +160,7 @@ def test_kkt_solvers_agree_with_the_reference(kind):
     assert worst < 1e-9
 
 
-@pytest.mark.parametrize("kind", ["linear", "relu"])
+@pytest.mark.parametrize("kind", ["linear", pytest.param("relu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dim", [pytest.param(500, marks=pytest.mark.slow), 2000])
 def test_reduced_draws_have_the_law_of_materialised_ones(kind, dim):
     """Final epsilon and tau of 200 reduced draws against 200 materialised ones; KS tests, level 1e-3 each."""

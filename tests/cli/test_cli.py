@@ -209,6 +209,7 @@ def test_reproduce_of_a_violated_lane_ends_as_its_run(monkeypatch, fresh_traces,
     assert "fail: at least one bound is violated" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reproduce_of_a_lane_where_nothing_applies_is_no_evidence(worst_case_only, capsys):
     assert run("--reproduce", "relu:relu/limit/m=6/n=8/k=1/d=30:1") == 3
     assert "no evidence" in capsys.readouterr().out

@@ -107,6 +107,7 @@ def test_hypothesis_and_bounds_against_loops(slope):
         np.testing.assert_allclose(got.least, least, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_every_pattern_of_a_tiny_network_leads_to_one_point():
     """All 2^(n m) starts, where chi < 1: the same theta."""
     net = network("leaky:slope=0.5", 2)
