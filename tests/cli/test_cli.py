@@ -114,7 +114,7 @@ def broken(kind: str):
 
 
 @pytest.mark.parametrize("claim", ["linear", "relu"])
-@pytest.mark.parametrize("kind", ["sign", "none", "point"])
+@pytest.mark.parametrize("kind", ["sign", pytest.param("none", marks=pytest.mark.slow), "point"])
 def test_a_broken_step_fails_the_suite(monkeypatch, fresh_traces, kind, claim):
     reported = []  # their files have tests of their own
     monkeypatch.setattr(violations, "keep", lambda folder, rows, *_: reported.extend(rows) or [])
