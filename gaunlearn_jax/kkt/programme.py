@@ -81,10 +81,13 @@ class Programme:
 
     def products(self, gram: Float[Array, "r r"], values: Turned) -> Turned:
         """gram, of the rows, times values [E, n] of the entries, at the entries."""
+        return self.at_entries(numerics.matmul(gram, self.of_rows(values)))
+
+    def at_entries(self, values: Any) -> Any:
+        """Values of rows (first axis) at their entries."""
         if self.layout is None or self.layout.one_row:
-            return numerics.matmul(gram, values)
-        row = np.asarray(self.layout.row)
-        return numerics.matmul(gram, self.of_rows(values))[row]
+            return values
+        return values[np.asarray(self.layout.row)]
 
     def of_rows(self, values: Turned) -> Float[Array, "r n"]:
         """Sums over the entries of each row (first axis)."""
@@ -99,16 +102,12 @@ class Programme:
     @property
     def squares(self) -> Float[Array, "e"]:
         """||x_e||^2 of the entries' rows [E]."""
-        squares = jnp.diagonal(self.gram)
-        return squares if self.layout is None else squares[np.asarray(self.layout.row)]
+        return self.at_entries(jnp.diagonal(self.gram))
 
     @property
     def entry_gram(self) -> Float[Array, "e e"]:
         """K of the entries' rows."""
-        if self.layout is None or self.layout.one_row:
-            return self.gram
-        row = np.asarray(self.layout.row)
-        return self.gram[row][:, row]
+        return self.at_entries(self.at_entries(self.gram).T)
 
     def turned(self) -> Programme:
         """The same with arrays [E, n] for [n, E], as all of the solver wants it: neurons, mostly the longer axis, are

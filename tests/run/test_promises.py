@@ -152,7 +152,7 @@ def test_eight_devices_agree_with_one(tmp_path: Path, one_device) -> None:
     assert strict_json.parse_json((out / "summary.json").read_bytes(), "summary")["environment"]["mesh"] == {"lanes": 8}
     total, differing = compared(one_device[0], out)
     print(f"8 devices: {differing} of {total} verdicts differ")
-    assert total >= 256 * 2 * 12
+    assert total == 256 * 2 * 15
     assert differing <= 0.01 * total
 
 
